@@ -1,0 +1,67 @@
+// Package bitlocker finds the recovery key of exactly one volume, and accounts for every key
+// that leaves it.
+//
+// A key is found by the id of its protector, never by host name alone: a host may have had
+// many. [Broker.Release] writes the release on the ledger, durably, before the key goes out;
+// if the ledger cannot be written, no key leaves.
+package bitlocker
+
+import (
+	"context"
+	"errors"
+)
+
+// ErrNoKey means that an escrow was reached and has no such key. Any other error of a
+// [Source] means that nothing is known: another escrow may still have it.
+var ErrNoKey = errors.New("no recovery key on record")
+
+// A Query asks for the key of one protector. Host narrows it where the escrow files keys
+// under hosts, and is what the ledger shows; it never replaces ID.
+type Query struct {
+	ID   KeyID
+	Host string
+}
+
+// A Source is one escrow of keys.
+type Source interface {
+	// Lookup returns the key, or an error wrapping ErrNoKey if the escrow was reached and
+	// has none. Errors carry no digit of any key.
+	Lookup(ctx context.Context, q Query) (Key, error)
+}
+
+// An Indexer is a Source that can say which protectors it holds keys of, without reading any
+// key. Optional.
+type Indexer interface {
+	// Index returns the entries of a host, or of all hosts if host is empty.
+	Index(ctx context.Context, host string) ([]Entry, error)
+}
+
+// An Entry is what an escrow says of one key without showing it.
+type Entry struct {
+	ID     KeyID  `json:"id"`
+	Host   string `json:"host,omitempty"`
+	Source string `json:"source"`
+	Valid  bool   `json:"valid"`            // the key's format was checked and is right
+	Reason string `json:"reason,omitempty"` // why not: no digits in it
+}
+
+// A Recipient is who gets a key, for what: it goes on the ledger beside the key's id.
+type Recipient struct {
+	Actor   string `json:"actor"`             // who asks: "agent of HOST", "alice"
+	Purpose string `json:"purpose"`           // "repair", "shown to a person"
+	Run     string `json:"run,omitempty"`     // the run it belongs to
+	Sealed  string `json:"sealed,omitempty"`  // fingerprint of the public key it is sealed to
+	Address string `json:"address,omitempty"` // where the request came from
+}
+
+// A Recorder keeps releases.
+type Recorder interface {
+	// Record returns after the release is on stable storage, or with an error.
+	Record(ctx context.Context, r Release) error
+}
+
+// A Broker releases keys from several escrows, asked in order.
+type Broker struct {
+	Sources []Source
+	Ledger  Recorder
+}

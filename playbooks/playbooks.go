@@ -1,0 +1,102 @@
+// Package playbooks says what one incident did to a Windows volume and how to undo it, and
+// applies that to a volume that is not running.
+//
+// A [Playbook] is a list of steps of a closed set. A step decides by what it finds, never by
+// a name alone; [Playbook.Check] changes nothing, [Playbook.Apply] changes only what Check
+// called faulty. What goes is copied to a [Keeper] first.
+package playbooks
+
+import (
+	"io"
+	"io/fs"
+	"time"
+)
+
+// A Playbook is one incident: what to look for and what to do about it.
+type Playbook struct {
+	Name  string `yaml:"name"`
+	Title string `yaml:"title"`
+	Why   string `yaml:"why"` // what happened, for the person who reads a report
+	Steps []Step `yaml:"-"`
+
+	source []byte // as parsed; what travels to an agent
+}
+
+// A Step is one change to a Windows installation. The set is closed: remove, …
+type Step interface {
+	// Check says how the installation at root stands, and changes nothing. An error means
+	// that it could not be found out; the Finding then says how far it came.
+	Check(v Volume, root string) (Finding, error)
+	// Apply makes right what f, a Finding of Check on the same root, calls faulty, and
+	// records in f.Files what it removed. Twice is the same as once.
+	Apply(v Volume, f *Finding, keep Keeper) error
+	String() string
+	step()
+}
+
+// A Volume is a file system of a host that is not running. Names are slash-separated, as in
+// io/fs, relative to the volume's root; they are compared the way the file system underneath
+// compares them, so steps resolve each element by folding case.
+type Volume interface {
+	fs.FS
+	// Remove deletes one file, or an empty directory.
+	Remove(name string) error
+}
+
+// A Keeper takes a copy of what is about to be removed.
+type Keeper interface {
+	// Keep returns after the copy is safe. The content must match f.Size and f.SHA256.
+	Keep(f File, content io.Reader) error
+}
+
+// A Verdict says how one step found one installation.
+type Verdict string
+
+// The verdicts.
+const (
+	Absent     Verdict = "absent"     // the software the incident is about is not there
+	Clean      Verdict = "clean"      // it is there, and no file of the kind is
+	Good       Verdict = "good"       // only good files of the kind
+	Faulty     Verdict = "faulty"     // only faulty ones
+	Both       Verdict = "both"       // faulty and good ones
+	Unreadable Verdict = "unreadable" // the file system would not say
+	Locked     Verdict = "locked"     // the volume is encrypted and was not opened
+)
+
+// Affected says that there is something to remove.
+func (v Verdict) Affected() bool { return v == Faulty || v == Both }
+
+// A File is one file that a step looked at.
+type File struct {
+	Path    string    `json:"path"` // on the volume, slashes, in the case found there
+	Size    int64     `json:"size"`
+	ModTime time.Time `json:"mtime"`  // last write, UTC
+	SHA256  string    `json:"sha256"` // lower-case hex
+	Faulty  bool      `json:"faulty"`
+	Why     string    `json:"why"`               // what decided: "last write in the window …"
+	Removed bool      `json:"removed,omitempty"` // gone, and seen to be gone
+}
+
+// A Finding is what one step found in one Windows installation.
+type Finding struct {
+	Root    string  `json:"root"` // the Windows directory, as named on the volume
+	Step    string  `json:"step"`
+	Verdict Verdict `json:"verdict"`
+	Files   []File  `json:"files,omitempty"`
+	Error   string  `json:"error,omitempty"`
+}
+
+// A VolumeResult is what a playbook found, and did, on one volume.
+type VolumeResult struct {
+	Volume   string    `json:"volume"` // device, partition GUID or path: what names it to a person
+	Verdict  Verdict   `json:"verdict"`
+	Findings []Finding `json:"findings,omitempty"` // one per Windows root and step
+	Error    string    `json:"error,omitempty"`
+}
+
+// A Result is what a playbook found, and did, on all volumes of one host.
+type Result struct {
+	Playbook string         `json:"playbook"`
+	DryRun   bool           `json:"dry_run,omitempty"`
+	Volumes  []VolumeResult `json:"volumes"`
+}

@@ -1,0 +1,123 @@
+// Package remediate brings hosts that no longer boot back to work.
+//
+// It holds the contract between those who reach a host ([Driver]), those who repair it
+// ([Medic]), those who see whether Windows is up ([Prober]) and the engine that drives them
+// through the stages of state.go. It is pure: no I/O, no database, and no recovery key: what
+// cannot name a key cannot leak one.
+package remediate
+
+import (
+	"context"
+	"fmt"
+	"time"
+
+	"unbrick/inventory"
+	"unbrick/playbooks"
+)
+
+// A Target is one host, to be reached by one of its routes in one attempt of one run.
+type Target struct {
+	Run     string
+	Attempt int // 1 is the first
+	Host    inventory.Host
+	Route   inventory.Route
+}
+
+// ID names the target: the same for every process and every repetition of the attempt.
+func (t Target) ID() string {
+	return fmt.Sprintf("%s/%s/%d/%s", t.Run, t.Host.Name, t.Attempt, t.Route.Driver)
+}
+
+// A Driver brings the system volume of a host within reach of the fixer, and puts the host
+// back.
+//
+// Every method may be cut off anywhere and called again by another process, and must then
+// finish the job: it looks before it acts. Drivers do not retry beyond what their protocol
+// needs and do not log; every method returns soon after its context ends.
+type Driver interface {
+	// Observe says how the host stands, and changes nothing on it.
+	Observe(ctx context.Context, t Target) (Posture, error)
+	// Enter makes the host boot img, or brings its volume to a helper. On return the fixer
+	// will run without further help.
+	Enter(ctx context.Context, t Target, img Image) error
+	// Leave puts the host back as before says, nothing inserted and nothing overridden, and
+	// starts Windows. Called after Enter in every case, also after one that failed half-way
+	// or never began.
+	Leave(ctx context.Context, t Target, before Posture) error
+}
+
+// A Repairer is a Driver that repairs in place, without a fixer of its own. Optional.
+type Repairer interface {
+	Repair(ctx context.Context, t Target, pb *playbooks.Playbook) (Report, error)
+}
+
+// A Screenshotter is a Driver that can show the host's screen as PNG. Optional.
+type Screenshotter interface {
+	Screenshot(ctx context.Context, t Target) ([]byte, error)
+}
+
+// A Medic supplies what a host boots to be repaired, and repairs it. rescue.Server is one.
+type Medic interface {
+	// Image returns the image for this target alone: the same one when asked again.
+	Image(ctx context.Context, t Target) (Image, error)
+	// Repair waits for the fixer to reach the volume, lets it apply pb, and returns its
+	// report. Called again it returns the same report. It fails when ctx ends first.
+	Repair(ctx context.Context, t Target, pb *playbooks.Playbook) (Report, error)
+}
+
+// A Prober looks for signs of life.
+type Prober interface {
+	// Probe returns what shows that Windows is up, or the empty string if nothing does. An
+	// error means that it could not look at all.
+	Probe(ctx context.Context, h inventory.Host) (evidence string, err error)
+}
+
+// A Gate says whether a host may be touched now. It returns nil, a *SkipError, or another
+// error if it could not find out.
+type Gate func(ctx context.Context, t Target) error
+
+// A Posture is how a host stood before it was touched: all that Leave needs, as data.
+type Posture struct {
+	Power  string            `json:"power"`            // "on", "off" or "unknown"
+	Detail map[string]string `json:"detail,omitempty"` // the driver's own
+}
+
+// An Image is the rescue image as one host gets it. The URL is plain (no query) and ends in
+// .iso, because some BMCs refuse anything else.
+type Image struct {
+	URL string
+}
+
+// A Report is what the fixer found and did on one host.
+type Report struct {
+	playbooks.Result
+	Agent    string        `json:"agent,omitempty"` // version of the fixer
+	Elapsed  time.Duration `json:"elapsed,omitempty"`
+	Released []string      `json:"released,omitempty"` // ids of protectors whose keys were used
+}
+
+// A RetryError is a failure that may pass by itself.
+type RetryError struct {
+	After time.Duration
+	Err   error
+}
+
+func (e *RetryError) Error() string { return e.Err.Error() }
+func (e *RetryError) Unwrap() error { return e.Err }
+
+// A WaitError says that a person has to act before the stage can go on.
+type WaitError struct{ For string }
+
+func (e *WaitError) Error() string { return "waiting for " + e.For }
+
+// A SkipError says that a host must not be touched, and why.
+type SkipError struct{ Why string }
+
+func (e *SkipError) Error() string { return e.Why }
+
+// A FinalError is a failure that no other way into the host would cure: a key that nobody
+// has, a volume without the faulty file. The host is put back and no further route is tried.
+type FinalError struct{ Err error }
+
+func (e *FinalError) Error() string { return e.Err.Error() }
+func (e *FinalError) Unwrap() error { return e.Err }

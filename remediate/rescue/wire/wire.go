@@ -1,0 +1,97 @@
+// Package wire holds every message between the fixer (the agent) and the rescue server, as
+// JSON over HTTPS with a pinned certificate.
+//
+// The conversation, always begun by the agent, with its token as bearer:
+//
+//	POST /v1/hello       Hello      → Job         who am I, and what am I to do
+//	POST /v1/keys        KeyRequest → KeyAnswer   only what the playbook's volumes need
+//	PUT  /v1/quarantine/{sha256}    content       before a file is removed
+//	POST /v1/report      Report     → 204         the end: the agent stops
+//
+// 409 means "not now": the server is not yet at the point where it may answer, and the agent
+// asks again. Every other 4xx is final.
+package wire
+
+import (
+	"time"
+
+	"unbrick/playbooks"
+)
+
+// Version of the protocol. The server refuses an agent of another one.
+const Version = 1
+
+// A Config is what the image of one host carries: the only thing in it that differs.
+type Config struct {
+	URL   string `json:"url"`   // of the rescue server: https://10.1.2.3:8443
+	Pin   string `json:"pin"`   // SHA-256 of the server's SubjectPublicKeyInfo, hex
+	Token string `json:"token"` // one-time, this host and attempt only
+}
+
+// ConfigSize is the size in bytes of the place in an image that holds the Config: JSON, then
+// spaces.
+const ConfigSize = 64 << 10
+
+// Placeholder begins the place in a base image where the Config goes.
+const Placeholder = `{"unbrick":"the configuration of one host goes here"}`
+
+// An Identity is what a host says of itself. Anyone can forge it: it selects and never
+// authenticates.
+type Identity struct {
+	UUID    string   `json:"uuid,omitempty"`
+	Serial  string   `json:"serial,omitempty"`
+	Vendor  string   `json:"vendor,omitempty"`
+	Product string   `json:"product,omitempty"`
+	MAC     []string `json:"mac,omitempty"`
+}
+
+// A Hello is the agent's first message.
+type Hello struct {
+	Version   int      `json:"version"`
+	Agent     string   `json:"agent"` // version of the program
+	Identity  Identity `json:"identity"`
+	PublicKey []byte   `json:"public_key"` // HPKE DHKEM(X25519), fresh for this boot
+}
+
+// A Job is what the agent is to do.
+type Job struct {
+	Host     string    `json:"host"`     // for its console
+	Playbook []byte    `json:"playbook"` // YAML
+	DryRun   bool      `json:"dry_run,omitempty"`
+	Deadline time.Time `json:"deadline"` // stop and report before
+	Allow    Allow     `json:"allow"`
+}
+
+// Allow holds what an operator has to say yes to, because it loses data.
+type Allow struct {
+	// Hibernated allows the saved session of a hibernated Windows to be dropped.
+	Hibernated bool `json:"hibernated,omitempty"`
+	// DropJournal allows the journal of an NTFS volume to be dropped when it cannot be
+	// replayed. Windows then runs chkdsk.
+	DropJournal bool `json:"drop_journal,omitempty"`
+}
+
+// A KeyRequest names the protectors of the locked volumes.
+type KeyRequest struct {
+	Protectors []string `json:"protectors"`
+}
+
+// A KeyAnswer holds the keys that were found, by protector id as it was asked for. Each is
+// sealed to the agent's public key: the encapsulated key followed by the ciphertext.
+type KeyAnswer struct {
+	Sealed map[string][]byte `json:"sealed"`
+	Denied map[string]string `json:"denied,omitempty"` // why not, by protector id
+}
+
+// SealInfo is the HPKE info that binds a sealed key to its protector.
+func SealInfo(protector string) []byte { return []byte("unbrick recovery key " + protector) }
+
+// A Report ends the conversation.
+type Report struct {
+	playbooks.Result
+	Agent    string        `json:"agent"`
+	Elapsed  time.Duration `json:"elapsed"`
+	Released []string      `json:"released,omitempty"`
+	Error    string        `json:"error,omitempty"` // why the agent could not do the job at all
+	Log      []string      `json:"log,omitempty"`   // its phases, a line each
+}
