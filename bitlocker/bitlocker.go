@@ -18,14 +18,16 @@ var ErrNoKey = errors.New("no recovery key on record")
 // A Query asks for the key of one protector. Host narrows it where the escrow files keys
 // under hosts, and is what the ledger shows; it never replaces ID.
 type Query struct {
-	ID   KeyID
-	Host string
+	ID   KeyID  `json:"key_id"`
+	Host string `json:"host,omitempty"`
 }
 
-// A Source is one escrow of keys.
+// A Source is one escrow of keys. One that is a fmt.Stringer is called so on the ledger and in
+// errors.
 type Source interface {
 	// Lookup returns the key, or an error wrapping ErrNoKey if the escrow was reached and
-	// has none. Errors carry no digit of any key.
+	// has none. An escrow that files the key under hosts, none of which is q.Host by
+	// SameHost, returns a *WrongHostError. Errors carry no digit of any key.
 	Lookup(ctx context.Context, q Query) (Key, error)
 }
 
@@ -58,10 +60,4 @@ type Recipient struct {
 type Recorder interface {
 	// Record returns after the release is on stable storage, or with an error.
 	Record(ctx context.Context, r Release) error
-}
-
-// A Broker releases keys from several escrows, asked in order.
-type Broker struct {
-	Sources []Source
-	Ledger  Recorder
 }

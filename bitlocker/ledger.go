@@ -1,8 +1,210 @@
 package bitlocker
 
+import (
+	"context"
+	"crypto/sha256"
+	"encoding/hex"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io"
+	"os"
+	"path/filepath"
+	"sync"
+	"time"
+)
+
 // A Release is one key that went out: which, to whom, from where. It holds no digit of it.
 type Release struct {
 	Query
 	Recipient
-	Source string // the escrow that had it
+	Source string `json:"source"` // the escrow that had it
+}
+
+// A Ledger is a file that holds every release, a line each: append only, every line chained to
+// the one before by its SHA-256, so that nothing in it can be changed unnoticed. What it cannot
+// show is that its tail was cut off or that all of it was written anew: keep [Ledger.Head]
+// somewhere else for that.
+//
+// Several processes may write one ledger, and each goes on where the other ended. It has to be
+// on a local disk.
+type Ledger struct {
+	mu   sync.Mutex
+	path string
+	f    *os.File
+	tail tail
+}
+
+// OpenLedger opens the ledger, or creates it for its owner alone. It reads all of it and
+// refuses one whose chain is broken, with a *[LedgerError]. A last line that a crash cut short
+// belongs to a key that never left: it is moved into a record of its own.
+func OpenLedger(path string) (*Ledger, error) {
+	path, err := filepath.Abs(path) // the process may change its directory, the ledger stays
+	if err != nil {
+		return nil, fmt.Errorf("cannot open ledger: %w", err)
+	}
+	f, err := openLedgerFile(path)
+	if err != nil {
+		return nil, fmt.Errorf("cannot open ledger: %w", err)
+	}
+	l := &Ledger{path: path, f: f, tail: newTail()}
+	if err := l.locked(context.Background(), l.catchUp); err != nil {
+		f.Close()
+		return nil, fmt.Errorf("cannot open ledger %s: %w", path, err)
+	}
+	return l, nil
+}
+
+// openLedgerFile opens a regular file and makes sure that its name survives a crash.
+func openLedgerFile(path string) (*os.File, error) {
+	if fi, err := os.Stat(path); err == nil && !fi.Mode().IsRegular() {
+		return nil, fmt.Errorf("%s is not a regular file", path)
+	}
+	f, err := os.OpenFile(path, os.O_RDWR|os.O_CREATE, 0o600)
+	if err != nil {
+		return nil, err
+	}
+	if dir, err := os.Open(filepath.Dir(path)); err == nil {
+		_ = dir.Sync() // Windows cannot, and does not need it
+		dir.Close()
+	}
+	return f, nil
+}
+
+// Record writes r and returns once it is on stable storage. A release that the same recipient
+// was given before is recorded again, and says which record it repeats.
+func (l *Ledger) Record(ctx context.Context, r Release) error {
+	return l.locked(ctx, func() error {
+		if err := l.catchUp(); err != nil {
+			return err
+		}
+		return l.append(record{Release: &r, Again: l.tail.seen[fingerprint(r)]})
+	})
+}
+
+// Head returns how many records there are and the hash of the last one, as this process knows
+// them.
+func (l *Ledger) Head() (n int, hash string) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	return l.tail.seq, l.tail.head
+}
+
+// Close closes the file.
+func (l *Ledger) Close() error {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	return l.f.Close()
+}
+
+// lockPoll is how often a process looks whether another one has let go of the ledger. It is
+// held for one fsync.
+const lockPoll = 2 * time.Millisecond
+
+// locked calls f while no other goroutine or process touches the ledger.
+func (l *Ledger) locked(ctx context.Context, f func() error) error {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	for {
+		ok, err := tryLock(l.f)
+		if err != nil {
+			return fmt.Errorf("cannot lock it: %w", err)
+		}
+		if ok {
+			break
+		}
+		select {
+		case <-ctx.Done():
+			return fmt.Errorf("another process holds it: %w", ctx.Err())
+		case <-time.After(lockPoll):
+		}
+	}
+	defer unlock(l.f)
+	if err := ctx.Err(); err != nil {
+		return err
+	}
+	return f()
+}
+
+// catchUp reads what other processes have written since, and clears away what a crash left.
+func (l *Ledger) catchUp() error {
+	fi, err := l.f.Stat()
+	if err != nil {
+		return err
+	}
+	if now, err := os.Stat(l.path); err != nil || !os.SameFile(now, fi) {
+		return errors.New("the file was moved or removed while in use; put it back, or start again with a new one")
+	}
+	if fi.Size() == l.tail.size {
+		return nil
+	}
+	if fi.Size() < l.tail.size {
+		return errors.New("the file has become shorter: records were removed from it")
+	}
+	torn, err := l.tail.read(io.NewSectionReader(l.f, l.tail.size, fi.Size()-l.tail.size))
+	if err != nil || torn == nil {
+		return err
+	}
+	if err := l.f.Truncate(l.tail.size); err != nil {
+		return fmt.Errorf("cannot cut off an incomplete line: %w", err)
+	}
+	return l.append(record{Cut: string(torn[:min(len(torn), maxCut)])})
+}
+
+// append writes one record and syncs it, or leaves the file as it was.
+func (l *Ledger) append(r record) error {
+	r.Seq, r.Time, r.Prev = l.tail.seq+1, time.Now().UTC(), l.tail.head
+	line, hash, err := r.line()
+	if err != nil {
+		return err
+	}
+	_, err = l.f.WriteAt(line, l.tail.size)
+	if err == nil {
+		err = l.f.Sync()
+	}
+	if err != nil {
+		// If this fails too, the next catchUp finds an incomplete line, or a whole one: a
+		// release on record that did not happen, never the other way round.
+		_ = l.f.Truncate(l.tail.size)
+		return err
+	}
+	l.tail.add(r, hash, len(line))
+	return nil
+}
+
+// A record is one line.
+type record struct {
+	Seq      int       `json:"seq"`
+	Time     time.Time `json:"time"`
+	*Release           // nil in a line about the ledger itself
+	Again    int       `json:"again,omitempty"` // the record of the same release to the same recipient
+	Cut      string    `json:"cut,omitempty"`   // what stood in the incomplete line that was cut off here
+	Prev     string    `json:"prev"`            // hash of the line before; of the first, zeros
+}
+
+// maxCut is how much of an incomplete line is kept.
+const maxCut = 4 << 10
+
+// A line ends in the hash of all that stands before it in the line, so that any program can
+// check it without knowing how the record was encoded.
+const (
+	hashKey = `,"hash":"`
+	hashEnd = "\"}\n"
+	hashLen = len(hashKey) + 2*sha256.Size + len(hashEnd)
+)
+
+// line encodes the record and returns its hash beside it.
+func (r record) line() (line []byte, hash string, err error) {
+	b, err := json.Marshal(r)
+	if err != nil {
+		return nil, "", fmt.Errorf("cannot encode the record: %w", err)
+	}
+	b = b[:len(b)-1] // without the brace
+	hash = sum(b)
+	return fmt.Appendf(b, "%s%s%s", hashKey, hash, hashEnd), hash, nil
+}
+
+func sum(b []byte) string {
+	h := sha256.Sum256(b)
+	return hex.EncodeToString(h[:])
 }

@@ -1,0 +1,111 @@
+package bitlocker
+
+import (
+	"bufio"
+	"bytes"
+	"crypto/sha256"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io"
+	"strings"
+)
+
+// A LedgerError says which line of a ledger cannot be trusted, and why.
+type LedgerError struct {
+	Line   int // 1-based
+	Reason string
+}
+
+func (e *LedgerError) Error() string {
+	return fmt.Sprintf("line %d of the ledger %s", e.Line, e.Reason)
+}
+
+// VerifyLedger checks every line and the chain between them. It returns the number of good
+// records and the hash of the last one, also beside an error, which is a *[LedgerError] unless
+// r could not be read. An incomplete last line is an error: it is what a crash leaves, until
+// the ledger is opened again.
+func VerifyLedger(r io.Reader) (n int, head string, err error) {
+	t := newTail()
+	torn, err := t.read(r)
+	if err == nil && torn != nil {
+		err = &LedgerError{t.seq + 1, "is incomplete, as after a crash: the release in it did not happen"}
+	}
+	return t.seq, t.head, err
+}
+
+// A tail is where a ledger ends, and what its next record has to know.
+type tail struct {
+	seq  int
+	size int64 // of the good lines
+	head string
+	seen map[[16]byte]int // the last record of each release, by fingerprint
+}
+
+func newTail() tail {
+	return tail{head: strings.Repeat("0", 2*sha256.Size), seen: map[[16]byte]int{}}
+}
+
+// add moves the tail past a record.
+func (t *tail) add(r record, hash string, size int) {
+	t.seq, t.head, t.size = r.Seq, hash, t.size+int64(size)
+	if r.Release != nil {
+		t.seen[fingerprint(*r.Release)] = r.Seq
+	}
+}
+
+// fingerprint tells releases apart by everything but their time.
+func fingerprint(r Release) (f [16]byte) {
+	b, _ := json.Marshal(r) // strings alone: it cannot fail
+	h := sha256.Sum256(b)
+	copy(f[:], h[:])
+	return f
+}
+
+// read moves the tail past all good lines in r. It returns the last line if that is incomplete:
+// without its newline, or with the zeros a file system puts where it had no time to write.
+func (t *tail) read(r io.Reader) (torn []byte, err error) {
+	in := bufio.NewReaderSize(r, 64<<10)
+	for {
+		line, err := in.ReadBytes('\n')
+		if err != nil && !errors.Is(err, io.EOF) {
+			return nil, err
+		}
+		if len(line) == 0 {
+			return nil, nil
+		}
+		if err != nil || bytes.IndexByte(line, 0) >= 0 && atEOF(in) {
+			return line, nil
+		}
+		if err := t.check(line); err != nil {
+			return nil, err
+		}
+	}
+}
+
+func atEOF(in *bufio.Reader) bool {
+	_, err := in.Peek(1)
+	return err != nil
+}
+
+// check verifies one line and moves the tail past it.
+func (t *tail) check(line []byte) error {
+	bad := func(reason string) error { return &LedgerError{t.seq + 1, reason} }
+	cut := len(line) - hashLen
+	if cut < 0 || !bytes.HasPrefix(line[cut:], []byte(hashKey)) || !bytes.HasSuffix(line, []byte(hashEnd)) {
+		return bad("is not a record")
+	}
+	hash := string(line[cut+len(hashKey) : len(line)-len(hashEnd)])
+	if sum(line[:cut]) != hash {
+		return bad("was changed: its hash is not that of its text")
+	}
+	var r record
+	if err := json.Unmarshal(line, &r); err != nil {
+		return bad("is not a record")
+	}
+	if r.Prev != t.head || r.Seq != t.seq+1 {
+		return bad("does not follow the one before: lines were removed, added or exchanged")
+	}
+	t.add(r, hash, len(line))
+	return nil
+}
