@@ -34,7 +34,8 @@ type Source interface {
 // An Indexer is a Source that can say which protectors it holds keys of, without reading any
 // key. Optional.
 type Indexer interface {
-	// Index returns the entries of a host, or of all hosts if host is empty.
+	// Index returns the entries of a host by SameHost, or all entries if host is empty. It
+	// fails if none is of the host and some are of no known host.
 	Index(ctx context.Context, host string) ([]Entry, error)
 }
 

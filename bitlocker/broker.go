@@ -52,6 +52,10 @@ func (b *Broker) Release(ctx context.Context, q Query, to Recipient) (Key, error
 
 // find asks the escrows in order, and returns the key and the name of the escrow that had it.
 func (b *Broker) find(ctx context.Context, q Query) (Key, string, error) {
+	if len(b.Sources) == 0 {
+		return Key{}, "", errors.New("cannot look for keys: no escrow is configured")
+	}
+	var without []string // escrows that have no such key, each with why
 	var unasked []error
 	for _, s := range b.Sources {
 		key, err := s.Lookup(ctx, q)
@@ -67,12 +71,14 @@ func (b *Broker) find(ctx context.Context, q Query) (Key, string, error) {
 			unasked = append(unasked, fmt.Errorf("cannot ask %s: it answered nothing", name(s)))
 		case errors.As(err, &wrong):
 			return Key{}, "", fmt.Errorf("%s: %w", name(s), err)
-		case !errors.Is(err, ErrNoKey):
+		case errors.Is(err, ErrNoKey):
+			without = append(without, fmt.Sprintf("%s: %v", name(s), err))
+		default:
 			unasked = append(unasked, fmt.Errorf("cannot ask %s: %w", name(s), err))
 		}
 	}
 	if len(unasked) == 0 {
-		return Key{}, "", fmt.Errorf("%w: %s", ErrNoKey, describe(q))
+		return Key{}, "", fmt.Errorf("%w: %s (%s)", ErrNoKey, describe(q), strings.Join(without, "; "))
 	}
 	return Key{}, "", fmt.Errorf("not known whether there is a key: %s: %w", describe(q), errors.Join(unasked...))
 }
@@ -96,13 +102,13 @@ func name(s Source) string {
 // SameHost says whether two names are of one host: pc1, PC1 and pc1.corp.example are, because
 // escrows, directories and inventories rarely agree on the domain. IP addresses are compared
 // whole. An empty name is that of no host.
-func SameHost(a, b string) bool { return a != "" && b != "" && foldHost(a) == foldHost(b) }
+func SameHost(a, b string) bool { return a != "" && b != "" && FoldHost(a) == FoldHost(b) }
 
-// foldHost returns what SameHost compares.
-func foldHost(s string) string {
-	if ip, err := netip.ParseAddr(s); err == nil {
+// FoldHost returns what SameHost compares: the first label in lower case, or an IP address.
+func FoldHost(name string) string {
+	if ip, err := netip.ParseAddr(name); err == nil {
 		return ip.Unmap().String()
 	}
-	label, _, _ := strings.Cut(s, ".")
+	label, _, _ := strings.Cut(name, ".")
 	return strings.ToLower(label)
 }
