@@ -101,25 +101,33 @@ func (t *Tier) UnmarshalText(b []byte) (err error) {
 // A Source knows some of the hosts.
 type Source interface {
 	// Hosts yields every host that the source knows. A *RowError beside a zero Host is one
-	// bad row: the source goes on after it. Any other error is the last thing it yields, and
-	// means that what came before is not all there is.
+	// bad row, or with Warning a value that was put aside: the source goes on after it. Any
+	// other error is the last thing it yields, and means that what came before is not all
+	// there is.
 	Hosts(ctx context.Context) iter.Seq2[Host, error]
 }
 
 // A RowError is one value that cannot be used, and what would be right in its place.
 type RowError struct {
 	Place  string `json:"place"`            // file
-	Line   int    `json:"line"`             // 1-based
+	Line   int    `json:"line"`             // 1-based; 0 where lines mean nothing
 	Column string `json:"column,omitempty"` // as the header of the file has it
 	Value  string `json:"value,omitempty"`
 	Reason string `json:"reason"` // what is wrong: "not a time zone"
 	Want   string `json:"want"`   // what would be right: "an IANA name such as Europe/Berlin"
+
+	// Warning says that the row is used all the same, without the value.
+	Warning bool `json:"warning,omitempty"`
 }
 
 // Error says place, column, value, what is wrong and what would be right, in one line.
 func (e *RowError) Error() string {
 	var b strings.Builder
-	fmt.Fprintf(&b, "%s:%d: ", e.Place, e.Line)
+	b.WriteString(e.Place)
+	if e.Line > 0 {
+		fmt.Fprintf(&b, ":%d", e.Line)
+	}
+	b.WriteString(": ")
 	if e.Column != "" {
 		fmt.Fprintf(&b, "column %q: ", e.Column)
 	}

@@ -1,0 +1,163 @@
+package inventory
+
+import (
+	"crypto/sha256"
+	"encoding/binary"
+	"encoding/hex"
+	"hash/maphash"
+	"maps"
+	"math/bits"
+	"slices"
+	"strings"
+)
+
+// identities finds hosts that two rows claim. It keeps 64-bit hashes, not the values: at
+// eight million hosts the chance that it names an innocent pair is one in half a million,
+// and then a person looks at two lines that differ.
+type identities struct {
+	seed  maphash.Seed
+	names map[uint64]named
+	ids   map[uint64]seen // serial numbers, UUIDs and ways in
+	buf   []byte
+}
+
+type seen struct{ nth, line uint32 }
+
+type named struct {
+	seen
+	row uint64 // start of the row's digest
+}
+
+// A claim is one value that an earlier row has too.
+type claim struct {
+	column, value string
+	nth, line     int  // of the earlier row
+	same          bool // the two rows say the same
+}
+
+func newIdentities() identities {
+	return identities{seed: maphash.MakeSeed(), names: map[uint64]named{}, ids: map[uint64]seen{}}
+}
+
+// see records the nth host and returns what earlier hosts claim as well.
+func (s *identities) see(h *Host, nth, line int, row uint64) []claim {
+	me := seen{uint32(nth), uint32(line)}
+	var claims []claim
+	key := s.hash("name", h.Name)
+	if was, ok := s.names[key]; ok {
+		claims = append(claims, claim{"name", h.Name, int(was.nth), int(was.line), was.row == row})
+		if was.row == row {
+			return claims
+		}
+	} else {
+		s.names[key] = named{me, row}
+	}
+	see := func(column, value, compare string) {
+		if compare == "" {
+			return
+		}
+		key := s.hash(column, compare)
+		if was, ok := s.ids[key]; ok {
+			claims = append(claims, claim{column, value, int(was.nth), int(was.line), false})
+		} else {
+			s.ids[key] = me
+		}
+	}
+	see("serial", h.Serial, h.Serial)
+	see("uuid", h.UUID, h.UUID)
+	for _, r := range h.Routes {
+		if r.Driver != "manual" { // one technician stands for many hosts
+			see(r.Driver, r.Address, bareAddress(r.Address))
+		}
+	}
+	return claims
+}
+
+// bareAddress leaves out of an address what may be written or not: "https://10.0.0.5/" and
+// "10.0.0.5" are one BMC.
+func bareAddress(s string) string {
+	if _, rest, ok := strings.Cut(s, "://"); ok {
+		s = rest
+	}
+	return strings.TrimSuffix(s, "/")
+}
+
+// hash folds case: names are compared that way by Windows, serials are typed either way.
+func (s *identities) hash(kind, value string) uint64 {
+	s.buf = append(append(s.buf[:0], kind...), 0)
+	start := len(s.buf)
+	for i := range len(value) {
+		c := value[i]
+		if c >= 0x80 {
+			s.buf = append(s.buf[:start], strings.ToLower(value)...)
+			break
+		}
+		if 'A' <= c && c <= 'Z' {
+			c += 'a' - 'A'
+		}
+		s.buf = append(s.buf, c)
+	}
+	return maphash.Bytes(s.seed, s.buf)
+}
+
+// digest is a hash of a set of hosts: the sum, modulo 2²⁵⁶, of the SHA-256 of each. Hosts can
+// be added in any order. It tells whether two inventories say the same; it is no defence
+// against somebody who forges one.
+type digest struct {
+	sum [4]uint64
+	n   uint64
+	buf []byte
+}
+
+// add takes in h and returns the start of its own hash.
+func (d *digest) add(h *Host) uint64 {
+	d.buf = appendHost(d.buf[:0], h)
+	one := sha256.Sum256(d.buf)
+	var carry uint64
+	for i := range d.sum {
+		d.sum[i], carry = bits.Add64(d.sum[i], binary.LittleEndian.Uint64(one[8*i:]), carry)
+	}
+	d.n++
+	return binary.LittleEndian.Uint64(one[:])
+}
+
+// String returns the digest in hex.
+func (d *digest) String() string {
+	b := binary.LittleEndian.AppendUint64(nil, d.n)
+	for _, word := range d.sum {
+		b = binary.LittleEndian.AppendUint64(b, word)
+	}
+	all := sha256.Sum256(b)
+	return hex.EncodeToString(all[:])
+}
+
+// appendHost writes everything of h but where it was read, so that no two hosts that differ
+// give the same bytes: each text after its length, each list after its count.
+func appendHost(b []byte, h *Host) []byte {
+	text := func(s string) {
+		b = binary.AppendUvarint(b, uint64(len(s)))
+		b = append(b, s...)
+	}
+	for _, s := range [...]string{
+		h.Name, h.Serial, h.UUID, h.Address, h.Site, h.Country, h.Region,
+		h.TimeZone, h.Opens, h.Technician, h.Group,
+	} {
+		text(s)
+	}
+	b = append(b, byte(h.Tier))
+	b = binary.AppendUvarint(b, uint64(len(h.MAC)))
+	for _, m := range h.MAC {
+		text(m)
+	}
+	b = binary.AppendUvarint(b, uint64(len(h.Routes)))
+	for _, r := range h.Routes {
+		text(r.Driver)
+		text(r.Address)
+	}
+	b = binary.AppendUvarint(b, uint64(len(h.Labels)))
+	for _, k := range slices.Sorted(maps.Keys(h.Labels)) {
+		text(k)
+		text(h.Labels[k])
+	}
+	return b
+}

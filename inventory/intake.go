@@ -1,0 +1,159 @@
+package inventory
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"sort"
+)
+
+// An intake judges what sources yield.
+type intake struct {
+	keep    int
+	sum     Summary
+	digest  digest
+	ids     identities
+	dropped map[int]bool // by the order in which hosts came
+	hosts   int          // that came
+	starts  []start
+	zones   map[string]siteZone
+	bad     rowCount
+	warned  rowCount
+}
+
+// A rowCount counts rows of which one or several values were reported.
+type rowCount struct {
+	place string
+	line  int
+	n     int
+}
+
+func (c *rowCount) see(e *RowError) {
+	if c.n == 0 || e.Line == 0 || e.Line != c.line || e.Place != c.place {
+		c.n++
+	}
+	c.place, c.line = e.Place, e.Line
+}
+
+// A start is the first host of a place.
+type start struct {
+	nth   int
+	place string
+}
+
+type siteZone struct {
+	zone string
+	at   Origin
+	told bool
+}
+
+func newIntake(opts Options) *intake {
+	if opts.Keep == 0 {
+		opts.Keep = keepProblems
+	}
+	in := &intake{
+		keep: opts.Keep, ids: newIdentities(),
+		dropped: map[int]bool{}, zones: map[string]siteZone{},
+	}
+	in.sum.Problems.First, in.sum.Warnings.First = []*RowError{}, []*RowError{}
+	return in
+}
+
+func (in *intake) read(ctx context.Context, sources []Source, keep func(Host)) error {
+	for h, err := range all(ctx, sources) {
+		var row *RowError
+		switch {
+		case errors.As(err, &row) && row.Warning:
+			in.warn(row)
+		case errors.As(err, &row):
+			in.sum.Problems.add(row, in.keep)
+			in.bad.see(row)
+		case err != nil:
+			return err
+		default:
+			in.host(&h)
+			keep(h)
+		}
+	}
+	in.sum.Rows = in.hosts + in.bad.n
+	in.sum.Usable = in.hosts - len(in.dropped)
+	in.sum.Problems.Rows += in.bad.n
+	in.sum.Warnings.Rows = in.warned.n
+	in.sum.Digest = in.digest.String()
+	return nil
+}
+
+func (in *intake) warn(e *RowError) {
+	e.Warning = true
+	in.sum.Warnings.add(e, in.keep)
+	in.warned.see(e)
+}
+
+// host takes in one host that is right in itself.
+func (in *intake) host(h *Host) {
+	nth := in.hosts
+	in.hosts++
+	at := origin(h)
+	if n := len(in.starts); n == 0 || in.starts[n-1].place != at.Place {
+		in.starts = append(in.starts, start{nth, at.Place})
+	}
+	sum := in.digest.add(h)
+	for _, c := range in.ids.see(h, nth, at.Line, sum) {
+		e := &RowError{Place: at.Place, Line: at.Line, Column: c.column, Value: c.value}
+		if c.same {
+			e.Reason, e.Want = "the same row as "+in.where(c), "each host once"
+			in.warn(e)
+			in.dropped[nth] = true
+			return
+		}
+		e.Reason = "another host already has it: " + in.where(c)
+		e.Want = "each host once, with a " + c.column + " of its own"
+		in.sum.Problems.add(e, in.keep)
+		for _, n := range []int{c.nth, nth} {
+			if !in.dropped[n] {
+				in.dropped[n] = true
+				in.sum.Problems.Rows++
+			}
+		}
+	}
+	in.checkZone(h, at)
+}
+
+// where names the earlier row of a claim: "fleet.csv:12".
+func (in *intake) where(c claim) string {
+	i := sort.Search(len(in.starts), func(i int) bool { return in.starts[i].nth > c.nth })
+	place := in.starts[i-1].place
+	if c.line == 0 {
+		return place
+	}
+	return fmt.Sprintf("%s:%d", place, c.line)
+}
+
+// checkZone warns of a site that keeps two times: one of them is a slip, and its hosts would
+// be treated for the wrong opening.
+func (in *intake) checkZone(h *Host, at Origin) {
+	if h.Site == "" || h.TimeZone == "" {
+		return
+	}
+	seen, ok := in.zones[h.Site]
+	if !ok {
+		in.zones[h.Site] = siteZone{zone: h.TimeZone, at: at}
+	}
+	if !ok || seen.told || seen.zone == h.TimeZone {
+		return
+	}
+	in.warn(&RowError{
+		Place: at.Place, Line: at.Line, Column: "timezone", Value: h.TimeZone,
+		Reason: fmt.Sprintf("site %s has another time zone in line %d: %s", h.Site, seen.at.Line, seen.zone),
+		Want:   "one time zone for a site; each host keeps its own",
+	})
+	seen.told = true
+	in.zones[h.Site] = seen
+}
+
+func origin(h *Host) Origin {
+	if len(h.From) == 0 {
+		return Origin{Place: "inventory"}
+	}
+	return h.From[0]
+}
