@@ -8,11 +8,16 @@
 //	PUT  /v1/quarantine/{sha256}    content       before a file is removed
 //	POST /v1/report      Report     → 204         the end: the agent stops
 //
+// After hello the agent shows in SessionHeader that it is the one that said hello: the token
+// alone may have been read off the wire when a BMC fetched the image.
+//
 // 409 means "not now": the server is not yet at the point where it may answer, and the agent
-// asks again. Every other 4xx is final.
+// asks again, as it does after 5xx. Every other 4xx is final. Errors are plain text.
 package wire
 
 import (
+	"crypto/sha256"
+	"encoding/hex"
 	"time"
 
 	"unbrick/playbooks"
@@ -59,7 +64,10 @@ type Job struct {
 	Playbook []byte    `json:"playbook"` // YAML
 	DryRun   bool      `json:"dry_run,omitempty"`
 	Deadline time.Time `json:"deadline"` // stop and report before
-	Allow    Allow     `json:"allow"`
+	// Budget is the time left until Deadline when the server answered. The agent goes by
+	// this: the clock of a host keeps local time as a rule, or none since its battery died.
+	Budget time.Duration `json:"budget"`
+	Allow  Allow         `json:"allow"`
 }
 
 // Allow holds what an operator has to say yes to, because it loses data.
@@ -82,6 +90,20 @@ type KeyAnswer struct {
 	Sealed map[string][]byte `json:"sealed"`
 	Denied map[string]string `json:"denied,omitempty"` // why not, by protector id
 }
+
+// SessionHeader carries Session in every request after hello.
+const SessionHeader = "Unbrick-Session"
+
+// Session shows that a request comes from the agent with this public key: nobody but the
+// agent and the server has seen the key.
+func Session(publicKey []byte) string {
+	sum := sha256.Sum256(append([]byte("unbrick session "), publicKey...))
+	return hex.EncodeToString(sum[:])
+}
+
+// FileHeader names, in a PUT to quarantine, the file that the content comes from: volume and
+// path, percent-encoded as in a URL path. Optional; for the person who looks for it later.
+const FileHeader = "Unbrick-File"
 
 // SealInfo is the HPKE info that binds a sealed key to its protector.
 func SealInfo(protector string) []byte { return []byte("unbrick recovery key " + protector) }

@@ -1,0 +1,18 @@
+package rescue
+
+import "net/http"
+
+// Around puts h between agents and the server.
+func (cfg Config) Around(h func(http.Handler) http.Handler) Config {
+	cfg.around = h
+	return cfg
+}
+
+// Identify is identify.
+var Identify = identify
+
+// Judge is judge.
+var Judge = judge
+
+// Token returns the token of a target, which nobody else can.
+var Token = (*Server).token

@@ -1,0 +1,125 @@
+package rescue
+
+import (
+	"errors"
+	"fmt"
+	"slices"
+	"strings"
+
+	"unbrick/playbooks"
+	"unbrick/remediate"
+	"unbrick/remediate/rescue/wire"
+)
+
+// judge says whether a report means that the host is repaired. The first line that fits
+// decides:
+//
+//	the agent could not do its job at all       error
+//	nothing to look at: no volume               error: another route may reach the disk
+//	dry run                                     FinalError: nothing was to be changed
+//	a faulty file is still there, or the volume
+//	that had it was not seen to be well after   error, with its name
+//	files were removed                          nil
+//	a volume could not be read, or hibernates   error: another route may
+//	only good files                             nil: the good one is the evidence
+//	a volume is locked, an escrow was silent    error: it may answer another time
+//	a volume is locked, nobody has the key      FinalError, with the ids of its protectors
+//	the file is nowhere                         FinalError: nothing found is not fixed
+//
+// A locked data volume beside a repaired system is the normal case, which is why locked stands
+// so low. The report is the word of a program on a host that anyone may have forged: it moves
+// the host on, and confirm has to see Windows up.
+func judge(r wire.Report, escrowTrouble bool) error {
+	n := count(r)
+	switch {
+	case r.Error != "":
+		return fmt.Errorf("the agent could not do its job: %s", r.Error)
+	case len(r.Volumes) == 0:
+		return errors.New("the agent saw no volume: the disk may need a driver that the rescue image lacks")
+	case r.DryRun:
+		return &remediate.FinalError{Err: fmt.Errorf("dry run: %d faulty files found, none removed", len(n.left))}
+	case len(n.left) > 0:
+		return fmt.Errorf("not all is repaired: %s", strings.Join(append(n.left, n.errs...), "; "))
+	case n.removed > 0:
+		return nil
+	case len(n.errs) > 0:
+		return fmt.Errorf("cannot read every volume: %s", strings.Join(n.errs, "; "))
+	case n.good:
+		return nil
+	case len(n.locked) > 0 && escrowTrouble:
+		return fmt.Errorf("the volume is locked, and %s: %s", deniedTrouble, strings.Join(n.locked, "; "))
+	case len(n.locked) > 0:
+		return &remediate.FinalError{Err: fmt.Errorf("the volume is locked and was not opened: %s", strings.Join(n.locked, "; "))}
+	}
+	return &remediate.FinalError{Err: fmt.Errorf("nothing found: no volume has a file that playbook %s is about (%s)", r.Playbook, strings.Join(n.verdicts, ", "))}
+}
+
+// A tally is what a report comes to.
+type tally struct {
+	removed  int
+	good     bool
+	left     []string // faulty files not removed
+	errs     []string // volumes that would not say everything
+	locked   []string // locked volumes, with the ids of their protectors
+	verdicts []string // of each volume
+}
+
+func count(r wire.Report) (n tally) {
+	for _, v := range r.Volumes {
+		n.verdicts = append(n.verdicts, fmt.Sprintf("%s: %s", v.Volume, v.Verdict))
+		if v.Verdict == playbooks.Locked {
+			n.locked = append(n.locked, v.Volume+": "+v.Error)
+			continue
+		}
+		if v.Error != "" || v.Verdict == playbooks.Unreadable {
+			n.errs = append(n.errs, v.Volume+": "+or(v.Error, string(v.Verdict)))
+		}
+		before := len(n.left)
+		for _, f := range v.Findings {
+			n.add(v.Volume, f)
+		}
+		switch {
+		case !v.Verdict.Affected():
+		case v.Error != "": // it was not seen to be well again
+			n.left = append(n.left, v.Volume+": "+v.Error)
+		case n.removed == 0 && len(n.left) == before: // affected, and no file to show for it
+			n.left = append(n.left, v.Volume+": "+string(v.Verdict))
+		}
+	}
+	return n
+}
+
+func (n *tally) add(volume string, f playbooks.Finding) {
+	for _, file := range f.Files {
+		switch {
+		case file.Faulty && file.Removed:
+			n.removed++
+		case file.Faulty:
+			n.left = append(n.left, volume+": "+file.Path)
+		}
+	}
+	if f.Error != "" || f.Verdict == playbooks.Unreadable {
+		n.errs = append(n.errs, volume+": "+f.Root+": "+or(f.Error, string(f.Verdict)))
+	}
+	n.good = n.good || f.Verdict == playbooks.Good
+}
+
+func or(a, b string) string {
+	if a != "" {
+		return a
+	}
+	return b
+}
+
+// public is what the engine keeps of a report. The keys that were released are those that
+// the agent names and those that this server knows of.
+func public(r wire.Report, live *repair) remediate.Report {
+	released := slices.Clone(r.Released)
+	if live != nil {
+		live.mu.Lock()
+		released = append(released, live.released...)
+		live.mu.Unlock()
+	}
+	slices.Sort(released)
+	return remediate.Report{Result: r.Result, Agent: r.Agent, Elapsed: r.Elapsed, Released: slices.Compact(released)}
+}

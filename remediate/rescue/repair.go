@@ -1,0 +1,283 @@
+package rescue
+
+import (
+	"bytes"
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io/fs"
+	"net/http"
+	"regexp"
+	"sync"
+	"time"
+
+	"unbrick/bitlocker"
+	"unbrick/playbooks"
+	"unbrick/remediate"
+	"unbrick/remediate/rescue/wire"
+)
+
+const (
+	defaultPatience = 30 * time.Minute // where the engine sets no deadline
+	reportMargin    = 15 * time.Second // what an agent is told to stop before the engine's deadline
+)
+
+// errClosed ends the repairs that wait in a server which is closed.
+var errClosed = errors.New("the rescue server was closed while the host was at repair")
+
+// A repair is a target that the engine waits for in this process.
+type repair struct {
+	target   remediate.Target
+	playbook []byte
+	since    time.Time
+	deadline time.Time
+	waiters  int           // under Server.mu
+	done     chan struct{} // closed when the end is on record
+	once     sync.Once
+
+	mu       sync.Mutex
+	last     string // what the agent last asked for, when
+	away     string // who was turned away
+	trouble  bool   // an escrow could not be asked
+	asked    map[bitlocker.KeyID]int
+	released []string
+}
+
+// Repair waits for the agent of this target to report, and returns the report; where it went
+// wrong, also beside the error. Called again, by any process that has the same records, it
+// returns the same. See judge for what is an error. If ctx ends first, the error says how far
+// the host came: that is what a person needs at night.
+//
+// The token of the target is good for a job, a key and a removal only while Repair waits.
+func (s *Server) Repair(ctx context.Context, t remediate.Target, pb *playbooks.Playbook) (remediate.Report, error) {
+	hash, _, err := s.open(ctx, t)
+	if err != nil {
+		return remediate.Report{}, err
+	}
+	if rep, err, ended := s.outcome(ctx, hash, nil); ended {
+		return rep, err
+	}
+	r, err := s.enter(ctx, hash, t, pb)
+	if err != nil {
+		return remediate.Report{}, err
+	}
+	defer s.leave(hash, r)
+	poll := time.NewTicker(s.cfg.Poll)
+	defer poll.Stop()
+	for {
+		select {
+		case <-r.done:
+		case <-poll.C:
+		case <-s.closed:
+			return remediate.Report{}, errClosed
+		case <-ctx.Done():
+			last, cancel := context.WithTimeout(context.WithoutCancel(ctx), 5*time.Second)
+			defer cancel()
+			if rep, err, ended := s.outcome(last, hash, r); ended {
+				return rep, err
+			}
+			return remediate.Report{}, s.missing(last, ctx, hash, r)
+		}
+		if rep, err, ended := s.outcome(ctx, hash, r); ended {
+			return rep, err
+		}
+	}
+}
+
+// enter lets agents in that have the target's token.
+func (s *Server) enter(ctx context.Context, hash string, t remediate.Target, pb *playbooks.Playbook) (*repair, error) {
+	source := pb.Source()
+	if len(source) == 0 {
+		return nil, fmt.Errorf("playbook %s has no source to send to an agent", pb.Name)
+	}
+	now := time.Now()
+	deadline, ok := ctx.Deadline()
+	if !ok {
+		deadline = now.Add(defaultPatience)
+	}
+	deadline = deadline.Add(-min(reportMargin, deadline.Sub(now)/10))
+	s.readsOf(hash)
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	r := s.live[hash]
+	if r == nil {
+		r = &repair{target: t, playbook: source, since: now, deadline: deadline, done: make(chan struct{}), asked: map[bitlocker.KeyID]int{}}
+		s.live[hash] = r
+	}
+	r.waiters++
+	return r, nil
+}
+
+// leave shuts the door behind the last one who waits.
+func (s *Server) leave(hash string, r *repair) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if r.waiters--; r.waiters == 0 {
+		delete(s.live, hash)
+		delete(s.reads, hash)
+	}
+}
+
+// An ending is the record of a repair that ended without a report.
+type ending struct {
+	Reason string `json:"reason"`
+	Final  bool   `json:"final"` // no other route would help
+}
+
+// outcome returns how the repair ended, if it did. Records that cannot be read are an end
+// that may be tried again.
+func (s *Server) outcome(ctx context.Context, hash string, r *repair) (_ remediate.Report, err error, ended bool) {
+	var rep wire.Report
+	switch err := s.load(ctx, "report/"+hash, &rep); {
+	case err == nil:
+		return public(rep, r), judge(rep, r != nil && r.hadTrouble()), true
+	case !errors.Is(err, fs.ErrNotExist):
+		return remediate.Report{}, &remediate.RetryError{After: 10 * time.Second, Err: err}, true
+	}
+	var end ending
+	switch err := s.load(ctx, "refused/"+hash, &end); {
+	case err == nil && end.Final:
+		return remediate.Report{}, &remediate.FinalError{Err: errors.New(end.Reason)}, true
+	case err == nil:
+		return remediate.Report{}, errors.New(end.Reason), true
+	case !errors.Is(err, fs.ErrNotExist):
+		return remediate.Report{}, &remediate.RetryError{After: 10 * time.Second, Err: err}, true
+	}
+	return remediate.Report{}, nil, false
+}
+
+func (s *Server) load(ctx context.Context, key string, into any) error {
+	b, err := s.cfg.Records.Load(ctx, key)
+	if err != nil {
+		return fmt.Errorf("cannot read how a repair ended: %w", err)
+	}
+	if err := json.Unmarshal(b, into); err != nil {
+		return fmt.Errorf("the record of a repair is damaged: %v", err)
+	}
+	return nil
+}
+
+// turnAway ends a repair whose host cannot be let in: on record first, so that every process
+// gives the same answer.
+func (s *Server) turnAway(c *call, final bool, why error) error {
+	b, err := json.Marshal(ending{Reason: why.Error(), Final: final})
+	if err != nil {
+		return err
+	}
+	if err := s.cfg.Records.Create(c.Context(), "refused/"+c.hash, b); err != nil && !errors.Is(err, fs.ErrExist) {
+		return err
+	}
+	c.live.once.Do(func() { close(c.live.done) })
+	return refuse(http.StatusForbidden, "%v", why)
+}
+
+// keyShape is what a recovery key looks like. No agent writes one into a report; should one
+// ever, it ends here and not in a database.
+var keyShape = regexp.MustCompile(`\b\d{6}(?:[- ]?\d{6}){7}\b`)
+
+// report takes the agent's report, also after Repair was given up or before it is called
+// again: what was found and removed has to be known. The same report again is no error.
+func (s *Server) report(c *call, cl *claim) (any, error) {
+	var rep wire.Report
+	if err := c.decode(&rep, maxReport); err != nil {
+		return nil, err
+	}
+	b, err := json.Marshal(rep)
+	if err != nil {
+		return nil, refuse(http.StatusBadRequest, "the report cannot be kept as JSON")
+	}
+	if keyShape.Match(b) {
+		c.log.Error("SECURITY: something in a report has the shape of a recovery key; it was struck out")
+		b = keyShape.ReplaceAll(b, []byte("[struck out]"))
+	}
+	err = s.cfg.Records.Create(c.Context(), "report/"+c.hash, b)
+	if errors.Is(err, fs.ErrExist) {
+		old, err := s.cfg.Records.Load(c.Context(), "report/"+c.hash)
+		if err == nil && !bytes.Equal(old, b) {
+			err = refuse(http.StatusForbidden, "another report of this host is here already, and it stands")
+		}
+		return nil, err
+	}
+	if err != nil {
+		return nil, err
+	}
+	c.log.Info("agent reported", "agent", rep.Agent, "elapsed", rep.Elapsed.Round(time.Millisecond), "volumes", len(rep.Volumes), "error", rep.Error)
+	if c.live != nil {
+		c.live.once.Do(func() { close(c.live.done) })
+	}
+	return nil, nil
+}
+
+// missing says why there is no report, as far as it can be known from here.
+func (s *Server) missing(ctx, ended context.Context, hash string, r *repair) error {
+	if errors.Is(ended.Err(), context.Canceled) {
+		return fmt.Errorf("the repair was given up: %w", context.Cause(ended))
+	}
+	patience := time.Since(r.since).Round(time.Second)
+	last, away := r.seen()
+	cl, err := s.claim(ctx, hash)
+	switch {
+	case err == nil && cl != nil && last == "":
+		last = fmt.Sprintf("hello at %s, from %s", cl.At.UTC().Format(time.TimeOnly), cl.From)
+		fallthrough
+	case last != "":
+		return fmt.Errorf("the rescue system called home but did not report within %s: the last that was heard of it is %s%s", patience, last, away)
+	}
+	f := s.knownReads(hash).fetch()
+	what := f.String()
+	if !f.First.IsZero() && f.Bytes >= f.Size {
+		what += ", but its agent said no hello: look at its screen, its network, and whether it reaches " + s.cfg.AgentURL
+	}
+	if j, err := s.job(ctx, hash); err == nil && j.Created.Before(s.started) {
+		what += " (as far as this server knows, which was started after the image was made)"
+	}
+	return fmt.Errorf("the rescue system did not call home within %s: %s%s", patience, what, away)
+}
+
+func (r *repair) heard(now time.Time, what string) {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	r.last = fmt.Sprintf("%s at %s", what, now.UTC().Format(time.TimeOnly))
+}
+
+func (r *repair) turnedAway(who string) {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	r.away = "; " + who
+}
+
+func (r *repair) seen() (last, away string) {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	return r.last, r.away
+}
+
+func (r *repair) noteTrouble() {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	r.trouble = true
+}
+
+func (r *repair) hadTrouble() bool {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	return r.trouble
+}
+
+// mayRelease counts a request for a key and says whether that is still what an agent does.
+func (r *repair) mayRelease(id bitlocker.KeyID) bool {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	if _, known := r.asked[id]; !known && len(r.asked) >= maxProtectors {
+		return false
+	}
+	r.asked[id]++
+	return r.asked[id] <= maxRepeats
+}
+
+func (r *repair) wasReleased(id bitlocker.KeyID) {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	r.released = append(r.released, id.String())
+}
