@@ -21,6 +21,10 @@ type Target struct {
 	Attempt int // 1 is the first
 	Host    inventory.Host
 	Route   inventory.Route
+
+	// Up says that Windows was just seen up by itself: Leave puts back what it has to and
+	// must not restart the host.
+	Up bool
 }
 
 // ID names the target: the same for every process and every repetition of the attempt.

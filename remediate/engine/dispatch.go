@@ -1,0 +1,280 @@
+package engine
+
+import (
+	"context"
+	"database/sql"
+	"fmt"
+	"slices"
+	"strings"
+	"time"
+
+	"github.com/dbos-inc/dbos-transact-golang/dbos"
+
+	"unbrick/remediate"
+)
+
+// takeAtOnce is how many hosts are taken in one transaction.
+const takeAtOnce = 200
+
+// ids is all that DBOS knows of a host.
+type ids struct {
+	Run     string `json:"run"`
+	Host    string `json:"host"`
+	Attempt int    `json:"attempt"`
+}
+
+func (i ids) workflow() string { return fmt.Sprintf("%s/%s/%d", i.Run, i.Host, i.Attempt) }
+
+// dispatch takes as many hosts as may be taken now. over says that this run has nothing more
+// to do for this process: every host has its verdict, or the stop rule stopped it and nothing
+// is in flight.
+func (w *worker) dispatch(ctx context.Context) (over bool, err error) {
+	for {
+		var taken []ids
+		var state position
+		err := w.Store.tx(ctx, func(tx *sql.Tx) (err error) {
+			taken = nil
+			if err = w.Store.exclusive(ctx, tx); err != nil {
+				return err
+			}
+			if state, err = w.position(ctx, tx); err != nil || state.free <= 0 {
+				return err
+			}
+			if err = w.halt(ctx, tx, &state); err != nil || state.paused || state.halted {
+				return err
+			}
+			taken, err = w.take(ctx, tx, state.free)
+			return err
+		})
+		if err != nil {
+			return false, fmt.Errorf("cannot take hosts from %s: %w", w.Store.name(), err)
+		}
+		if len(taken) == takeAtOnce {
+			continue
+		}
+		if state.running > 0 || len(taken) > 0 || (state.todo > 0 && !state.halted) {
+			return false, nil
+		}
+		return true, w.conclude(ctx)
+	}
+}
+
+// A position is what decides whether hosts may be taken.
+type position struct {
+	todo, running  int // of the sites of this process
+	free           int // places left in this process
+	paused, halted bool
+	resumed        int64
+}
+
+func (w *worker) position(ctx context.Context, tx *sql.Tx) (p position, err error) {
+	var paused, halted string
+	err = tx.QueryRowContext(ctx, `SELECT paused, halted, resumed FROM runs WHERE id = $1`, w.run.ID).
+		Scan(&paused, &halted, &p.resumed)
+	if err != nil {
+		return p, err
+	}
+	p.paused, p.halted = paused != "", halted != ""
+	in, args := w.atSites("site", w.run.ID)
+	err = tx.QueryRowContext(ctx, `SELECT COALESCE(SUM(todo), 0), COALESCE(SUM(running), 0) FROM sites WHERE run = $1`+in, args...).
+		Scan(&p.todo, &p.running)
+	if err != nil {
+		return p, err
+	}
+	var mine int
+	err = tx.QueryRowContext(ctx, `SELECT COUNT(*) FROM hosts WHERE run = $1 AND executor = $2 AND state = 'running'`,
+		w.run.ID, w.executor()).Scan(&mine)
+	p.free = min(w.Limits.Hosts-mine, takeAtOnce)
+	return p, err
+}
+
+// atSites returns the condition that a column is one of this process's sites, and the
+// arguments of the query, which begin with args.
+func (w *worker) atSites(column string, args ...any) (string, []any) {
+	if len(w.Sites) == 0 {
+		return "", args
+	}
+	var marks []string
+	for _, site := range w.Sites {
+		args = append(args, site)
+		marks = append(marks, fmt.Sprintf("$%d", len(args)))
+	}
+	return fmt.Sprintf(" AND %s IN (%s)", column, strings.Join(marks, ", ")), args
+}
+
+// halt asks the stop rule, and writes down what it says.
+func (w *worker) halt(ctx context.Context, tx *sql.Tx, p *position) error {
+	if w.Halt == nil || p.halted {
+		return nil
+	}
+	out, err := w.outcomes(ctx, tx, p.resumed)
+	if err != nil {
+		return err
+	}
+	why, halt := w.Halt(out)
+	if !halt {
+		return nil
+	}
+	p.halted = true
+	w.Log.Warn("run halted", "run", w.run.ID, "reason", why)
+	_, err = tx.ExecContext(ctx, `UPDATE runs SET halted = $1 WHERE id = $2`, why, w.run.ID)
+	return err
+}
+
+func (w *worker) outcomes(ctx context.Context, tx *sql.Tx, since int64) (Outcomes, error) {
+	out := Outcomes{Count: Count{Verdicts: map[remediate.Verdict]int{}}}
+	sums := strings.Join(buckets(), "), SUM(")
+	rows, err := tx.QueryContext(ctx, `SELECT '', '', SUM(on_time), SUM(late), SUM(`+sums+`) FROM sites WHERE run = $1`, w.run.ID)
+	if err != nil {
+		return out, err
+	}
+	for rows.Next() {
+		all, err := scanSite(rows)
+		if err != nil {
+			rows.Close()
+			return out, err
+		}
+		out.Count = all.Count
+	}
+	if err := rows.Close(); err != nil {
+		return out, err
+	}
+	rows, err = tx.QueryContext(ctx, `SELECT verdict FROM hosts WHERE run = $1 AND ended > 0 AND ended > $2
+		AND state = 'done' ORDER BY ended DESC LIMIT 100`, w.run.ID, since)
+	if err != nil {
+		return out, err
+	}
+	defer rows.Close()
+	for rows.Next() {
+		var v remediate.Verdict
+		if err := rows.Scan(&v); err != nil {
+			return out, err
+		}
+		out.Recent = append(out.Recent, v)
+	}
+	return out, rows.Err()
+}
+
+// A candidate is a host that is due to be taken.
+type candidate struct {
+	ids
+	site, group string
+}
+
+// take marks hosts as running and begins their workflows, in one transaction: neither is
+// without the other.
+func (w *worker) take(ctx context.Context, tx *sql.Tx, free int) ([]ids, error) {
+	list, err := w.candidates(ctx, tx, free)
+	if err != nil {
+		return nil, err
+	}
+	var taken []ids
+	moved := map[string]int{}
+	for _, c := range list {
+		_, err := tx.ExecContext(ctx, `UPDATE hosts SET state = 'running', attempt = $1, executor = $2, debt = entered,
+			route = '', stage = '', verdict = '', reason = '', ended = 0,
+			started = CASE WHEN started = 0 THEN $3 ELSE started END WHERE run = $4 AND host = $5`,
+			c.Attempt, w.executor(), time.Now().UnixMilli(), c.Run, c.Host)
+		if err != nil {
+			return nil, err
+		}
+		_, err = dbos.Enqueue[string](w.dbos, w.queue(), hostFlow, c.ids,
+			dbos.WithEnqueueWorkflowID(c.workflow()), dbos.WithEnqueueTransaction(tx))
+		if err != nil {
+			return nil, err
+		}
+		moved[c.site]++
+		taken = append(taken, c.ids)
+	}
+	for site, n := range moved {
+		if err := move(ctx, tx, w.run.ID, site, "todo", "running", n); err != nil {
+			return nil, err
+		}
+	}
+	return taken, nil
+}
+
+// move counts n hosts of a site over from one bucket to another.
+func move(ctx context.Context, tx *sql.Tx, run, site, from, to string, n int) error {
+	if !slices.Contains(buckets(), from) || !slices.Contains(buckets(), to) {
+		return fmt.Errorf("no bucket %q or %q", from, to)
+	}
+	_, err := tx.ExecContext(ctx, fmt.Sprintf(`UPDATE sites SET %s = %s - $1, %s = %s + $1 WHERE run = $2 AND site = $3`,
+		from, from, to, to), n, run, site)
+	return err
+}
+
+// candidates returns the hosts to take now, in their order: no site above its cap or paused,
+// no two hosts of a group at once.
+func (w *worker) candidates(ctx context.Context, tx *sql.Tx, free int) ([]candidate, error) {
+	groups, err := w.groups(ctx, tx)
+	if err != nil {
+		return nil, err
+	}
+	full := ""
+	args := []any{w.run.ID}
+	if w.Limits.PerSite > 0 {
+		args = append(args, w.Limits.PerSite)
+		full = ` AND s.running < $2`
+	}
+	in, args := w.atSites("h.site", args...)
+	rows, err := tx.QueryContext(ctx, `SELECT h.host, h.attempt, h.site, h.grp, s.running FROM hosts h
+		JOIN sites s ON s.run = h.run AND s.site = h.site
+		WHERE h.run = $1 AND h.state = 'todo' AND s.paused = ''`+full+in+`
+		ORDER BY h.ord, h.host`, args...)
+	if err != nil {
+		return nil, err
+	}
+	defer rows.Close()
+	var list []candidate
+	running := map[string]int{} // by site, as this transaction will leave it
+	for len(list) < free && rows.Next() {
+		c := candidate{ids: ids{Run: w.run.ID}}
+		var there int
+		if err := rows.Scan(&c.Host, &c.Attempt, &c.site, &c.group, &there); err != nil {
+			return nil, err
+		}
+		if _, ok := running[c.site]; !ok {
+			running[c.site] = there
+		}
+		if (w.Limits.PerSite > 0 && running[c.site] >= w.Limits.PerSite) || (c.group != "" && groups[c.group]) {
+			continue
+		}
+		running[c.site]++
+		groups[c.group] = true
+		c.Attempt++
+		list = append(list, c)
+	}
+	return list, rows.Err()
+}
+
+// groups returns those that have a host in flight.
+func (w *worker) groups(ctx context.Context, tx *sql.Tx) (map[string]bool, error) {
+	rows, err := tx.QueryContext(ctx, `SELECT DISTINCT grp FROM hosts WHERE run = $1 AND state = 'running' AND grp <> ''`, w.run.ID)
+	if err != nil {
+		return nil, err
+	}
+	defer rows.Close()
+	busy := map[string]bool{}
+	for rows.Next() {
+		var g string
+		if err := rows.Scan(&g); err != nil {
+			return nil, err
+		}
+		busy[g] = true
+	}
+	return busy, rows.Err()
+}
+
+// conclude ends the run if every host of every site has a verdict.
+func (w *worker) conclude(ctx context.Context) error {
+	err := w.Store.tx(ctx, func(tx *sql.Tx) error {
+		_, err := tx.ExecContext(ctx, `UPDATE runs SET state = 'ended', ended = $1 WHERE id = $2 AND state = 'running'
+			AND NOT EXISTS (SELECT 1 FROM sites WHERE run = $2 AND (todo > 0 OR running > 0))`, time.Now().UnixMilli(), w.run.ID)
+		return err
+	})
+	if err != nil {
+		return fmt.Errorf("cannot end run %s: %w", w.run.ID, err)
+	}
+	return nil
+}

@@ -1,0 +1,179 @@
+// Package engine carries out runs: it takes hosts in their order within the limits, treats
+// each in a durable workflow whose steps are the stages of package remediate, and loses
+// nothing when it is killed.
+//
+// It is the only package that imports DBOS, and DBOS holds the hosts in flight alone: the
+// others are rows of a table. What is true of a host at any time:
+//
+//   - A row that is "running" has one workflow, named run/host/attempt; both come to be in one
+//     transaction.
+//   - Before a driver's Enter is called the row says what has to be put back, and goes on
+//     saying it until Leave has done so. An attempt that finds this from an earlier one puts
+//     the host back before anything else.
+//   - A stage is a step: it ran and its output is recorded, or it runs again. Its output says
+//     how it went, errors included; an error of the step itself is the engine's, means that
+//     nobody knows, and ends the attempt on the spot.
+//   - remediate.Next alone decides what follows.
+package engine
+
+import (
+	"context"
+	"errors"
+	"log/slog"
+	"time"
+
+	"unbrick/playbooks"
+	"unbrick/remediate"
+)
+
+// ErrInterrupted says that a run was stopped before it ended: the same run goes on where it was.
+var ErrInterrupted = errors.New("interrupted before the run ended; run it again to go on")
+
+// An Engine carries out one run. Store, Playbook and Drivers must be there.
+type Engine struct {
+	Store    *Store
+	RunID    string // empty: the latest
+	Playbook *playbooks.Playbook
+
+	Drivers map[string]remediate.Driver // by the name that routes have
+	Medic   remediate.Medic             // nil if every driver is a Repairer
+	Prober  remediate.Prober            // nil: no host is ever seen up
+	Gates   []remediate.Gate
+
+	Limits   Limits
+	Timeouts Timeouts
+	Soak     time.Duration // how long a host must stay up
+	Every    time.Duration // how often signs of life are looked for; 5 s if 0
+	Tries    int           // how often a stage calls what answers with a RetryError; 5 if 0
+
+	// Halt is asked before hosts are taken, if it is there. It says why no more should be.
+	Halt func(Outcomes) (reason string, halt bool)
+	// Events is told of every step, if it is there. It must not block.
+	Events func(Event)
+	Log    *slog.Logger
+
+	// Executor names this process among those that work on the same state; the name of the
+	// machine if empty. Two processes never work under one name.
+	Executor string
+	Sites    []string      // take hosts of these alone; empty: of all
+	Lease    time.Duration // how long a process may be silent before others take its hosts; 15 s if 0
+	Poll     time.Duration // how often work is looked for; 200 ms if 0
+
+	stop chan struct{}
+	at   func(point, host string) // tests kill the process here
+}
+
+// Limits say how many hosts may be in flight.
+type Limits struct {
+	Hosts   int // by this process; 64 if 0
+	PerSite int // by all processes; no limit if 0
+}
+
+// Timeouts bound the stages. What is 0 is 2, 10, 45, 15 and 20 minutes.
+type Timeouts struct{ Check, Enter, Repair, Leave, Confirm time.Duration }
+
+func (t Timeouts) of(s remediate.Stage) time.Duration {
+	set := map[remediate.Stage][2]time.Duration{
+		remediate.Check:   {t.Check, 2 * time.Minute},
+		remediate.Enter:   {t.Enter, 10 * time.Minute},
+		remediate.Repair:  {t.Repair, 45 * time.Minute},
+		remediate.Leave:   {t.Leave, 15 * time.Minute},
+		remediate.Confirm: {t.Confirm, 20 * time.Minute},
+	}[s]
+	if set[0] > 0 {
+		return set[0]
+	}
+	return set[1]
+}
+
+// Outcomes are what the stop rule decides by.
+type Outcomes struct {
+	Count
+	Recent []remediate.Verdict // of the hosts that ended last, newest first, at most 100; since the run was resumed
+}
+
+// An Event is one step of one host, or its verdict.
+type Event struct {
+	Run     string            `json:"run"`
+	Host    string            `json:"host"`
+	Site    string            `json:"site"`
+	Attempt int               `json:"attempt"`
+	Route   string            `json:"route,omitempty"`
+	Stage   remediate.Stage   `json:"stage,omitempty"`   // empty beside a verdict
+	Outcome remediate.Outcome `json:"outcome,omitempty"` // empty: the stage begins
+	Verdict remediate.Verdict `json:"verdict,omitempty"`
+	Reason  string            `json:"reason,omitempty"`
+}
+
+// A Summary is what `unbrick run --json` prints.
+type Summary struct {
+	Run      string                    `json:"run"`
+	Playbook string                    `json:"playbook"`
+	Hosts    int                       `json:"hosts"`
+	Verdicts map[remediate.Verdict]int `json:"verdicts"`
+	Halted   string                    `json:"halted"` // why the stop rule stopped it
+	OnTime   int                       `json:"on_time"`
+	Late     int                       `json:"late"`
+	Started  time.Time                 `json:"started"`
+	Ended    time.Time                 `json:"ended,omitzero"`
+}
+
+// Done says that every host is fixed or healthy.
+func (s Summary) Done() bool {
+	return s.Verdicts[remediate.Fixed]+s.Verdicts[remediate.Healthy] == s.Hosts
+}
+
+// New returns e with what it left out filled in. An Engine runs once.
+func New(e Engine) *Engine {
+	fill(&e.Limits.Hosts, 64)
+	fill(&e.Every, 5*time.Second)
+	fill(&e.Tries, 5)
+	fill(&e.Lease, 15*time.Second)
+	fill(&e.Poll, 200*time.Millisecond)
+	if e.Log == nil {
+		e.Log = slog.New(slog.DiscardHandler)
+	}
+	if e.at == nil {
+		e.at = func(string, string) {}
+	}
+	e.stop = make(chan struct{}, 1)
+	return &e
+}
+
+func fill[T comparable](v *T, otherwise T) {
+	if *v == *new(T) {
+		*v = otherwise
+	}
+}
+
+// Stop makes Run take no more hosts, let the stages that are running end, and return. End the
+// context of Run to stop at once.
+func (e *Engine) Stop() {
+	select {
+	case e.stop <- struct{}{}:
+	default:
+	}
+}
+
+// Run carries out the run until every host has a verdict, the stop rule stops it, or Stop or
+// ctx ends it; then the error is ErrInterrupted. While the run is paused it waits. The Summary
+// is right in every case. Any other error is the engine's own; the run can go on after it.
+func (e *Engine) Run(ctx context.Context) (Summary, error) {
+	r, err := e.Store.Run(ctx, e.RunID)
+	if err != nil {
+		return Summary{}, err
+	}
+	w := newWorker(e, r)
+	if r.State == "running" {
+		err = w.work(ctx)
+	}
+	// The answer is wanted also when ctx is over.
+	st, statusErr := e.Store.Status(context.WithoutCancel(ctx), r.ID)
+	if err == nil {
+		err = statusErr
+	}
+	return Summary{
+		Run: r.ID, Playbook: r.Playbook, Hosts: st.Hosts, Verdicts: st.Verdicts, Halted: st.Run.Halted,
+		OnTime: st.OnTime, Late: st.Late, Started: r.Started, Ended: st.Run.Ended,
+	}, err
+}

@@ -1,0 +1,257 @@
+package engine
+
+import (
+	"context"
+	"database/sql"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"runtime/debug"
+	"time"
+
+	"github.com/dbos-inc/dbos-transact-golang/dbos"
+
+	"unbrick/inventory"
+	"unbrick/remediate"
+)
+
+// A way is a route into a host that was begun: what has to be put back, and how.
+type way struct {
+	Route   inventory.Route   `json:"route"`
+	Posture remediate.Posture `json:"posture"` // as the host stood before the first attempt
+}
+
+// A row is what is known of a host when an attempt begins. It is the same whenever the attempt
+// is taken up again.
+type row struct {
+	host inventory.Host
+	debt *way // what an earlier attempt left undone
+	lost int
+}
+
+// A treatment is one attempt at one host.
+type treatment struct {
+	*worker
+	ids
+	ctx  dbos.Context
+	row  row
+	step int // the last one begun
+
+	ending
+	evidence string
+	report   *remediate.Report
+}
+
+// An ending is how a treatment ends.
+type ending struct {
+	verdict remediate.Verdict
+	route   string
+	reason  string
+	final   bool // no other way into the host would do better
+}
+
+var errStale = errors.New("the host has moved on")
+
+// host is the durable workflow of one attempt at one host. Its error is the engine's: nobody
+// knows how the host stands, and the next attempt finds out.
+func (w *worker) host(ctx dbos.Context, in ids) (verdict string, err error) {
+	defer func() {
+		if p := recover(); p != nil {
+			err = fmt.Errorf("panic: %v\n%s", p, debug.Stack())
+		}
+		w.over(ctx, in, err)
+	}()
+	t := &treatment{worker: w, ids: in, ctx: ctx}
+	if t.row, err = w.loadRow(ctx, in); err != nil {
+		return "", err
+	}
+	w.begin(in.Host)
+	if err = t.treat(); err != nil {
+		return "", err
+	}
+	return string(t.verdict), t.end()
+}
+
+// begin notes that the host's workflow runs here.
+func (w *worker) begin(host string) {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	w.active[host] = func(error) {}
+}
+
+// over notes that a workflow ended, and gives the host back to be taken again if the engine
+// failed it. When the process ends instead, the workflow goes on in the next one.
+func (w *worker) over(ctx context.Context, in ids, err error) {
+	w.mu.Lock()
+	delete(w.active, in.Host)
+	w.mu.Unlock()
+	if err != nil && ctx.Err() == nil && !errors.Is(err, errStale) {
+		w.Log.Warn("attempt lost", "run", in.Run, "host", in.Host, "attempt", in.Attempt, "error", err)
+		if err := w.lose(ctx, in); err != nil {
+			w.Log.Warn("cannot give host back", "run", in.Run, "host", in.Host, "error", err) // reconcile does
+		}
+	}
+	select {
+	case w.wake <- struct{}{}:
+	default:
+	}
+}
+
+func (w *worker) loadRow(ctx context.Context, in ids) (r row, err error) {
+	var data, debt string
+	err = w.Store.tx(ctx, func(tx *sql.Tx) error {
+		return tx.QueryRowContext(ctx, `SELECT data, debt, lost FROM hosts
+			WHERE run = $1 AND host = $2 AND attempt = $3 AND executor = $4 AND state = 'running'`,
+			in.Run, in.Host, in.Attempt, w.executor()).Scan(&data, &debt, &r.lost)
+	})
+	if errors.Is(err, sql.ErrNoRows) {
+		return r, errStale
+	}
+	if err != nil {
+		return r, err
+	}
+	if debt != "" {
+		r.debt = new(way)
+		if err := json.Unmarshal([]byte(debt), r.debt); err != nil {
+			return r, err
+		}
+	}
+	return r, json.Unmarshal([]byte(data), &r.host)
+}
+
+// maxLost is how many attempts at one host the engine may lose.
+const maxLost = 5
+
+// treat brings the host to its ending.
+func (t *treatment) treat() error {
+	t.ending = ending{verdict: remediate.Failed, reason: "no way in that this unbrick knows"}
+	if t.row.debt != nil {
+		if err := t.payDebt(*t.row.debt); err != nil || t.verdict != remediate.Failed {
+			return err
+		}
+	}
+	if t.row.lost >= maxLost {
+		t.reason = fmt.Sprintf("given up after %d attempts that ended without an answer; see the log", maxLost)
+		return nil
+	}
+	for _, route := range t.routes() {
+		if err := t.way(route); err != nil {
+			return err
+		}
+		if t.verdict != remediate.Failed || t.final {
+			break
+		}
+	}
+	return nil
+}
+
+// routes returns the ways in whose drivers are here, or one that can only look.
+func (t *treatment) routes() []inventory.Route {
+	var known []inventory.Route
+	for _, r := range t.row.host.Routes {
+		if t.Drivers[r.Driver] != nil {
+			known = append(known, r)
+		}
+	}
+	if len(known) == 0 {
+		known = append(known, inventory.Route{})
+	}
+	return known
+}
+
+// payDebt puts the host back as it stood before an earlier attempt.
+func (t *treatment) payDebt(w way) error {
+	out, err := t.stage(remediate.Leave, w, output{})
+	if err != nil {
+		return err
+	}
+	m := remediate.Next(remediate.Leave, out.Outcome, remediate.Failed)
+	t.ending = ending{verdict: m.Verdict, route: w.Route.Driver, reason: out.Reason}
+	return nil
+}
+
+// way goes one way into the host, through its stages.
+func (t *treatment) way(route inventory.Route) error {
+	w := way{Route: route}
+	t.ending = ending{route: route.Driver}
+	var last output
+	for stage := remediate.Check; stage != remediate.End; {
+		out, err := t.stage(stage, w, last)
+		if err != nil {
+			return err
+		}
+		if stage == remediate.Check {
+			w.Posture = out.Posture
+		}
+		move := remediate.Next(stage, out.Outcome, t.verdict)
+		t.learn(out, move.Verdict)
+		if out.Waiting {
+			t.verdict = remediate.Waiting
+			return nil
+		}
+		stage, last = move.Next, out
+	}
+	return nil
+}
+
+// learn takes from a stage what the result will say.
+func (t *treatment) learn(out output, verdict remediate.Verdict) {
+	t.verdict = verdict
+	t.final = t.final || out.Final
+	if out.Evidence != "" {
+		t.evidence = out.Evidence
+	}
+	if out.Report != nil {
+		t.report = out.Report
+	}
+	switch {
+	case out.Reason == "":
+	case t.reason == "":
+		t.reason = out.Reason
+	default:
+		t.reason += "; " + out.Reason
+	}
+}
+
+// end writes down the verdict. It does so once, however often it is called.
+func (t *treatment) end() error {
+	report := ""
+	if t.report != nil {
+		b, err := json.Marshal(t.report)
+		if err != nil {
+			return err
+		}
+		report = string(b)
+	}
+	now := time.Now().UnixMilli()
+	ctx := context.WithoutCancel(t.ctx)
+	err := t.Store.tx(ctx, func(tx *sql.Tx) error {
+		var due int64
+		err := tx.QueryRowContext(ctx, `UPDATE hosts SET state = 'done', stage = '', verdict = $1, route = $2, reason = $3,
+			evidence = $4, report = $5, ended = $6 WHERE run = $7 AND host = $8 AND attempt = $9 AND executor = $10
+			AND state = 'running' RETURNING due`, t.verdict, t.route, t.reason, t.evidence, report, now,
+			t.Run, t.Host, t.Attempt, t.executor()).Scan(&due)
+		if errors.Is(err, sql.ErrNoRows) {
+			return nil // it is written down
+		}
+		if err == nil {
+			err = move(ctx, tx, t.Run, t.row.host.Site, "running", string(t.verdict), 1)
+		}
+		if err == nil && t.verdict.Done() {
+			column := "on_time"
+			if due != 0 && now > due {
+				column = "late"
+			}
+			_, err = tx.ExecContext(ctx, fmt.Sprintf(`UPDATE sites SET %s = %s + 1 WHERE run = $1 AND site = $2`,
+				column, column), t.Run, t.row.host.Site)
+		}
+		return err
+	})
+	if err != nil {
+		return err
+	}
+	e := t.event(t, remediate.End, t.route)
+	e.Verdict, e.Reason = t.verdict, t.reason
+	t.tell(e)
+	return nil
+}

@@ -1,0 +1,161 @@
+package engine
+
+import (
+	"context"
+	"database/sql"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"strings"
+	"time"
+	"unicode"
+
+	"github.com/dbos-inc/dbos-transact-golang/dbos"
+
+	"unbrick/remediate"
+)
+
+// An output is how a stage ended, as DBOS stores it. It holds no secret.
+type output struct {
+	Outcome  remediate.Outcome `json:"outcome"`
+	Posture  remediate.Posture `json:"posture"`
+	Report   *remediate.Report `json:"report,omitempty"`
+	Evidence string            `json:"evidence,omitempty"`
+	Reason   string            `json:"reason,omitempty"`
+	Final    bool              `json:"final,omitempty"`   // no other way in would do better
+	Waiting  bool              `json:"waiting,omitempty"` // for a person
+}
+
+// stage runs one stage as a durable step. Its error is the engine's.
+func (t *treatment) stage(s remediate.Stage, w way, last output) (output, error) {
+	t.step++
+	n := t.step
+	name := w.Route.Driver + "/" + string(s)
+	t.at("before", t.Host+" "+name)
+	out, err := dbos.RunAsStep(t.ctx, func(ctx context.Context) (output, error) {
+		out, err := t.perform(ctx, n, s, w, last)
+		if err != nil {
+			// Returning would record the error as the outcome of the stage, and the stage has
+			// none. The process is about to end the workflow without a record.
+			<-ctx.Done()
+			return output{}, ctx.Err()
+		}
+		t.at("after", t.Host+" "+name)
+		return out, nil
+	}, dbos.WithStepName(name))
+	if err == nil {
+		t.at("recorded", t.Host+" "+name)
+	}
+	return out, err
+}
+
+// perform runs a stage and writes it down. An error means that it may not begin now, was cut
+// off, or could not be written down: it has to run again.
+func (t *treatment) perform(ctx context.Context, n int, s remediate.Stage, w way, last output) (output, error) {
+	if !t.enterStage() {
+		return output{}, ErrInterrupted
+	}
+	defer t.leaveStage()
+	started := time.Now()
+	cancelled, err := t.note(ctx, s, w.Route.Driver)
+	if err != nil {
+		return output{}, t.broken(ctx, err)
+	}
+	t.tell(t.event(t, s, w.Route.Driver))
+	out, err := t.attend(ctx, cancelled, s, w, last)
+	if ctx.Err() != nil {
+		return output{}, ctx.Err()
+	}
+	if err == nil {
+		err = t.record(ctx, n, s, w, out, started)
+	}
+	if err != nil {
+		return output{}, t.broken(ctx, err)
+	}
+	e := t.event(t, s, w.Route.Driver)
+	e.Outcome, e.Reason = out.Outcome, out.Reason
+	t.tell(e)
+	t.Log.Debug("stage ended", "run", t.Run, "host", t.Host, "stage", s, "route", w.Route.Driver,
+		"outcome", out.Outcome, "reason", out.Reason)
+	return out, nil
+}
+
+// broken ends the work of this process: what cannot be written down must not be done.
+func (t *treatment) broken(ctx context.Context, err error) error {
+	if ctx.Err() == nil {
+		t.fail(fmt.Errorf("cannot write state %s: %w", t.Store.name(), err))
+	}
+	return err
+}
+
+// note writes down that a stage begins, and makes sure that the host is still this process's
+// own. It returns by whom the host was cancelled, if it was.
+func (t *treatment) note(ctx context.Context, s remediate.Stage, route string) (cancelled string, err error) {
+	err = t.Store.tx(ctx, func(tx *sql.Tx) error {
+		return tx.QueryRowContext(ctx, `UPDATE hosts SET stage = $1, route = $2 WHERE run = $3 AND host = $4 AND attempt = $5
+			AND executor = $6 AND state = 'running'
+			AND EXISTS (SELECT 1 FROM workers WHERE executor = $6 AND token = $7) RETURNING cancel`,
+			string(s), route, t.Run, t.Host, t.Attempt, t.executor(), t.lease.token).Scan(&cancelled)
+	})
+	if errors.Is(err, sql.ErrNoRows) {
+		err = fmt.Errorf("another process took over host %s", t.Host)
+	}
+	return cancelled, err
+}
+
+// record adds the stage to the audit.
+func (t *treatment) record(ctx context.Context, n int, s remediate.Stage, w way, out output, started time.Time) error {
+	return t.Store.tx(ctx, func(tx *sql.Tx) error {
+		_, err := tx.ExecContext(ctx, `INSERT INTO audit (run, host, attempt, step, route, stage, outcome, reason, started, ended)
+			VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10) ON CONFLICT (run, host, attempt, step) DO UPDATE SET
+			outcome = excluded.outcome, reason = excluded.reason, started = excluded.started, ended = excluded.ended`,
+			t.Run, t.Host, t.Attempt, n, w.Route.Driver, string(s), string(out.Outcome), out.Reason,
+			started.UnixMilli(), time.Now().UnixMilli())
+		if err == nil && s == remediate.Leave && out.Outcome == remediate.OK {
+			_, err = tx.ExecContext(ctx, `UPDATE hosts SET entered = '' WHERE run = $1 AND host = $2 AND attempt = $3`,
+				t.Run, t.Host, t.Attempt)
+		}
+		return err
+	})
+}
+
+// setEntered writes down what will have to be put back, unless an earlier attempt did so.
+func (t *treatment) setEntered(ctx context.Context, w way) error {
+	b, err := json.Marshal(w)
+	if err != nil {
+		return err
+	}
+	return t.Store.tx(ctx, func(tx *sql.Tx) error {
+		_, err := tx.ExecContext(ctx, `UPDATE hosts SET entered = $1 WHERE run = $2 AND host = $3 AND attempt = $4 AND entered = ''`,
+			string(b), t.Run, t.Host, t.Attempt)
+		return err
+	})
+}
+
+// entered says whether there is something to put back.
+func (t *treatment) entered(ctx context.Context) (yes bool, err error) {
+	err = t.Store.tx(ctx, func(tx *sql.Tx) error {
+		var e string
+		err := tx.QueryRowContext(ctx, `SELECT entered FROM hosts WHERE run = $1 AND host = $2`, t.Run, t.Host).Scan(&e)
+		yes = e != ""
+		return err
+	})
+	return yes, err
+}
+
+// reasonLength is how much of an error is kept.
+const reasonLength = 1000
+
+// clean makes a text of a driver fit for a table: one line, printable, not endless.
+func clean(text string) string {
+	text = strings.Map(func(r rune) rune {
+		if unicode.IsControl(r) {
+			return ' '
+		}
+		return r
+	}, strings.ToValidUTF8(text, "?"))
+	if len(text) > reasonLength {
+		text = strings.ToValidUTF8(text[:reasonLength], "") + "…"
+	}
+	return strings.TrimSpace(text)
+}

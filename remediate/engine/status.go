@@ -1,0 +1,225 @@
+package engine
+
+import (
+	"context"
+	"database/sql"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"iter"
+	"strings"
+	"time"
+
+	"unbrick/inventory"
+	"unbrick/playbooks"
+	"unbrick/remediate"
+)
+
+// ErrNoRun says that the state does not hold the run asked for.
+var ErrNoRun = errors.New("no such run")
+
+// Run returns a run. The empty id is the latest.
+func (s *Store) Run(ctx context.Context, id string) (Run, error) {
+	where, args := `ORDER BY started DESC, id DESC LIMIT 1`, []any{}
+	if id != "" {
+		where, args = `WHERE id = $1`, []any{id}
+	}
+	var r Run
+	var options string
+	var started, ended int64
+	err := s.db().QueryRowContext(ctx, `SELECT id, playbook, source, playbook_digest, fleet_digest, options,
+		state, paused, halted, started, ended FROM runs `+where, args...).
+		Scan(&r.ID, &r.Playbook, &r.Source, &r.playbookDigest, &r.FleetDigest, &options,
+			&r.State, &r.Paused, &r.Halted, &started, &ended)
+	if errors.Is(err, sql.ErrNoRows) {
+		return Run{}, fmt.Errorf("cannot find run %q in %s: %w", id, s.name(), ErrNoRun)
+	}
+	if err != nil {
+		return Run{}, fmt.Errorf("cannot read run %q from %s: %w", id, s.name(), err)
+	}
+	r.Options, r.Started, r.Ended = json.RawMessage(options), moment(started), moment(ended)
+	return r, nil
+}
+
+// A Count says how many hosts stand where.
+type Count struct {
+	Hosts    int                       `json:"hosts"`
+	Todo     int                       `json:"todo"`
+	Running  int                       `json:"running"`
+	Verdicts map[remediate.Verdict]int `json:"verdicts"` // every verdict is in it
+	OnTime   int                       `json:"on_time"`  // fixed or healthy when they were needed
+	Late     int                       `json:"late"`     // fixed or healthy after that
+}
+
+// A SiteStatus is how one site stands.
+type SiteStatus struct {
+	Site   string `json:"site"`
+	Paused string `json:"paused,omitempty"` // by whom
+	Count
+}
+
+// A Status is how a run stands.
+type Status struct {
+	Run   Run          `json:"run"`
+	Sites []SiteStatus `json:"sites"` // by name
+	Count
+}
+
+// buckets are the columns of sites that count hosts: a host is in exactly one.
+func buckets() []string {
+	all := []string{"todo", "running"}
+	for _, v := range remediate.Verdicts() {
+		all = append(all, string(v))
+	}
+	return all
+}
+
+// Status says how a run stands, from counters: cheap with millions of hosts. The empty run is
+// the latest.
+func (s *Store) Status(ctx context.Context, run string) (Status, error) {
+	r, err := s.Run(ctx, run)
+	if err != nil {
+		return Status{}, err
+	}
+	st := Status{Run: r, Count: Count{Verdicts: map[remediate.Verdict]int{}}}
+	rows, err := s.db().QueryContext(ctx, `SELECT site, paused, on_time, late, `+strings.Join(buckets(), ", ")+
+		` FROM sites WHERE run = $1 ORDER BY site`, r.ID)
+	if err != nil {
+		return Status{}, fmt.Errorf("cannot read the status of run %s: %w", r.ID, err)
+	}
+	defer rows.Close()
+	for rows.Next() {
+		site, err := scanSite(rows)
+		if err != nil {
+			return Status{}, fmt.Errorf("cannot read the status of run %s: %w", r.ID, err)
+		}
+		st.Sites = append(st.Sites, site)
+		st.add(site.Count)
+	}
+	return st, rows.Err()
+}
+
+func scanSite(rows *sql.Rows) (SiteStatus, error) {
+	var st SiteStatus
+	n := make([]int, len(buckets()))
+	dest := []any{&st.Site, &st.Paused, &st.OnTime, &st.Late}
+	for i := range n {
+		dest = append(dest, &n[i])
+	}
+	if err := rows.Scan(dest...); err != nil {
+		return st, err
+	}
+	st.Todo, st.Running, st.Hosts = n[0], n[1], n[0]+n[1]
+	st.Verdicts = map[remediate.Verdict]int{}
+	for i, v := range remediate.Verdicts() {
+		st.Verdicts[v] = n[2+i]
+		st.Hosts += n[2+i]
+	}
+	return st, nil
+}
+
+func (c *Count) add(o Count) {
+	c.Hosts += o.Hosts
+	c.Todo += o.Todo
+	c.Running += o.Running
+	c.OnTime += o.OnTime
+	c.Late += o.Late
+	for v, n := range o.Verdicts {
+		c.Verdicts[v] += n
+	}
+}
+
+// left says how many hosts of a run have no verdict.
+func (s *Store) left(ctx context.Context, run string) (n int, err error) {
+	err = s.db().QueryRowContext(ctx, `SELECT COALESCE(SUM(todo + running), 0) FROM sites WHERE run = $1`, run).Scan(&n)
+	return n, err
+}
+
+// A Result is how one host stands, or ended.
+type Result struct {
+	Host     string            `json:"host"`
+	Site     string            `json:"site"`
+	State    string            `json:"state"`           // "todo", "running" or "done"
+	Stage    remediate.Stage   `json:"stage,omitempty"` // of a running one
+	Verdict  remediate.Verdict `json:"verdict"`         // of a done one
+	Route    string            `json:"route"`           // the driver of the last way tried
+	Reason   string            `json:"reason"`
+	Attempts int               `json:"attempts"`
+	Due      time.Time         `json:"due,omitzero"`
+	Started  time.Time         `json:"started,omitzero"`
+	Ended    time.Time         `json:"ended,omitzero"`
+	OnTime   bool              `json:"on_time"` // fixed or healthy when it was needed
+	Removed  []playbooks.File  `json:"removed"`
+	Evidence string            `json:"evidence"` // what showed that Windows is up
+
+	Inventory inventory.Host   `json:"-"`
+	Report    remediate.Report `json:"-"`
+}
+
+const resultPage = 500
+
+// Results yields every host of a run, by name. state, if it is not empty, is "todo",
+// "running" or "done". An error is the last thing that it yields. The loop may use the store.
+func (s *Store) Results(ctx context.Context, run, state string) iter.Seq2[Result, error] {
+	return func(yield func(Result, error) bool) {
+		r, err := s.Run(ctx, run)
+		if err != nil {
+			yield(Result{}, err)
+			return
+		}
+		for after := ""; ; {
+			page, err := s.results(ctx, r.ID, state, after)
+			if err != nil {
+				yield(Result{}, fmt.Errorf("cannot read the hosts of run %s: %w", r.ID, err))
+				return
+			}
+			for _, res := range page {
+				if !yield(res, nil) {
+					return
+				}
+			}
+			if len(page) < resultPage {
+				return
+			}
+			after = page[len(page)-1].Host
+		}
+	}
+}
+
+// results reads one page, so that no connection is held while the caller works on it.
+func (s *Store) results(ctx context.Context, run, state, after string) ([]Result, error) {
+	where := `run = $1 AND host > $2`
+	if state != "" {
+		where += ` AND state = '` + strings.ReplaceAll(state, "'", "") + `'`
+	}
+	rows, err := s.db().QueryContext(ctx, `SELECT host, site, state, stage, verdict, route, reason, attempt,
+		due, started, ended, evidence, data, report FROM hosts WHERE `+where+
+		fmt.Sprintf(` ORDER BY host LIMIT %d`, resultPage), run, after)
+	if err != nil {
+		return nil, err
+	}
+	defer rows.Close()
+	var page []Result
+	for rows.Next() {
+		var r Result
+		var due, started, ended int64
+		var data, report string
+		if err := rows.Scan(&r.Host, &r.Site, &r.State, &r.Stage, &r.Verdict, &r.Route, &r.Reason, &r.Attempts,
+			&due, &started, &ended, &r.Evidence, &data, &report); err != nil {
+			return nil, err
+		}
+		r.Due, r.Started, r.Ended = moment(due), moment(started), moment(ended)
+		r.OnTime = r.Verdict.Done() && (due == 0 || ended <= due)
+		if err := json.Unmarshal([]byte(data), &r.Inventory); err != nil {
+			return nil, err
+		}
+		if report != "" {
+			if err := json.Unmarshal([]byte(report), &r.Report); err != nil {
+				return nil, err
+			}
+		}
+		r.Removed = r.Report.Removed()
+		page = append(page, r)
+	}
+	return page, rows.Err()
+}

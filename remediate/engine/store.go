@@ -1,0 +1,292 @@
+package engine
+
+import (
+	"context"
+	"database/sql"
+	_ "embed"
+	"errors"
+	"fmt"
+	"io/fs"
+	"log/slog"
+	"net/url"
+	"os"
+	"path/filepath"
+	"strings"
+	"sync/atomic"
+	"time"
+
+	_ "github.com/dbos-inc/dbos-transact-golang/dbos/driver/sqlite" // the driver "sqlite", and how DBOS reads its errors
+	"github.com/jackc/pgx/v5/pgconn"
+	_ "github.com/jackc/pgx/v5/stdlib" // the driver "pgx"
+)
+
+//go:embed schema.sql
+var schema string
+
+// schemaVersion is the version of schema.sql. A state of a newer one is refused.
+const schemaVersion = 1
+
+// A Store is the state of runs: an SQLite file, or a PostgreSQL database that several
+// processes share. It holds no secret. Its methods may be called while another process works
+// on the same state.
+type Store struct {
+	dsn  string
+	path string // of the SQLite file; empty on PostgreSQL
+	log  *slog.Logger
+	// The handle is swapped when a run ends: DBOS closes the one that it was given.
+	handle atomic.Pointer[sql.DB]
+}
+
+// Open opens the state at dsn, and creates it if it is not there: "postgres://…" is a
+// PostgreSQL database, anything else the path of an SQLite file, readable by its owner alone.
+// It fails if the state cannot be written, or was made by a newer version.
+func Open(ctx context.Context, dsn string, log *slog.Logger) (*Store, error) {
+	s := &Store{dsn: dsn, log: log}
+	if !strings.HasPrefix(dsn, "postgres://") && !strings.HasPrefix(dsn, "postgresql://") {
+		path, err := filepath.Abs(dsn)
+		if err != nil {
+			return nil, fmt.Errorf("cannot open state file %s: %w", dsn, err)
+		}
+		s.path = path
+		if err := ownFile(path); err != nil {
+			return nil, fmt.Errorf("cannot open state file %s: %w; name another one with --state", dsn, err)
+		}
+	}
+	db, err := s.connect()
+	if err != nil {
+		return nil, err
+	}
+	s.handle.Store(db)
+	if err := s.prepare(ctx); err != nil {
+		db.Close()
+		return nil, err
+	}
+	return s, nil
+}
+
+// Close gives the connections back.
+func (s *Store) Close() error { return s.db().Close() }
+
+func (s *Store) db() *sql.DB { return s.handle.Load() }
+
+func (s *Store) postgres() bool { return s.path == "" }
+
+// name says which state it is, without a password.
+func (s *Store) name() string {
+	if !s.postgres() {
+		return s.path
+	}
+	if u, err := url.Parse(s.dsn); err == nil {
+		return u.Redacted()
+	}
+	return "the database"
+}
+
+// ownFile makes sure that the file is there and nobody else can read it: SQLite gives the
+// files beside it the same mode.
+func ownFile(path string) error {
+	f, err := os.OpenFile(path, os.O_RDWR|os.O_CREATE, 0o600)
+	if err != nil {
+		return err
+	}
+	return f.Close()
+}
+
+func (s *Store) connect() (*sql.DB, error) {
+	if s.postgres() {
+		db, err := sql.Open("pgx", s.dsn)
+		if err != nil {
+			return nil, fmt.Errorf("cannot connect to %s: %w", s.name(), err)
+		}
+		db.SetMaxOpenConns(16)
+		return db, nil
+	}
+	return openSQLite(s.path, "journal_mode(WAL)")
+}
+
+// openSQLite opens the file with one connection: as fast as eight, and it keeps the
+// write-ahead log short. A commit is on disk when it returns.
+func openSQLite(path, pragma string) (*sql.DB, error) {
+	u := url.URL{Scheme: "file", Path: filepath.ToSlash(path)}
+	q := url.Values{"_txlock": {"immediate"}, "_pragma": {
+		"busy_timeout(10000)", "foreign_keys(ON)", "synchronous(FULL)", pragma}}
+	u.RawQuery = q.Encode()
+	db, err := sql.Open("sqlite", u.String())
+	if err != nil {
+		return nil, fmt.Errorf("cannot open state file %s: %w", path, err)
+	}
+	db.SetMaxOpenConns(1)
+	db.SetMaxIdleConns(1)
+	return db, nil
+}
+
+// prepare makes the tables, and proves that the state can be written.
+func (s *Store) prepare(ctx context.Context) error {
+	err := s.tx(ctx, func(tx *sql.Tx) error {
+		if s.postgres() { // two processes may start at once
+			if _, err := tx.ExecContext(ctx, `SELECT pg_advisory_xact_lock($1)`, lockSchema); err != nil {
+				return err
+			}
+		}
+		for _, statement := range s.statements() {
+			if _, err := tx.ExecContext(ctx, statement); err != nil {
+				return err
+			}
+		}
+		return checkVersion(ctx, tx)
+	})
+	var newer *NewerError
+	if errors.As(err, &newer) {
+		return fmt.Errorf("cannot use %s: %w", s.name(), err)
+	}
+	if err != nil {
+		return fmt.Errorf("cannot write state %s: %w; is it a state of unbrick, writable, and is there space?", s.name(), err)
+	}
+	return nil
+}
+
+func (s *Store) statements() []string {
+	ddl := schema
+	if s.postgres() {
+		ddl = strings.ReplaceAll(ddl, " BLOB", " BYTEA")
+	}
+	var all []string
+	for statement := range strings.SplitSeq(ddl, ";") {
+		if statement = strings.TrimSpace(statement); statement != "" {
+			all = append(all, statement)
+		}
+	}
+	return all
+}
+
+// A NewerError says that a newer version of unbrick made the state.
+type NewerError struct{ Have, Know int }
+
+func (e *NewerError) Error() string {
+	return fmt.Sprintf("it was made by a newer unbrick (schema %d, this one knows %d); use that one", e.Have, e.Know)
+}
+
+func checkVersion(ctx context.Context, tx *sql.Tx) error {
+	var version int
+	err := tx.QueryRowContext(ctx, `SELECT version FROM unbrick`).Scan(&version)
+	if errors.Is(err, sql.ErrNoRows) {
+		_, err = tx.ExecContext(ctx, `INSERT INTO unbrick (version) VALUES ($1)`, schemaVersion)
+		return err
+	}
+	if err == nil && version > schemaVersion {
+		err = &NewerError{Have: version, Know: schemaVersion}
+	}
+	return err
+}
+
+// Create stores value under key. It wraps fs.ErrExist if the key is taken.
+func (s *Store) Create(ctx context.Context, key string, value []byte) error {
+	return s.tx(ctx, func(tx *sql.Tx) error {
+		n, err := exec(ctx, tx, `INSERT INTO records (key, value) VALUES ($1, $2) ON CONFLICT DO NOTHING`, key, value)
+		if err == nil && n == 0 {
+			err = fmt.Errorf("cannot create record %s: %w", key, fs.ErrExist)
+		}
+		return err
+	})
+}
+
+// Load returns what was stored under key. It wraps fs.ErrNotExist if nothing was.
+func (s *Store) Load(ctx context.Context, key string) ([]byte, error) {
+	var value []byte
+	err := s.db().QueryRowContext(ctx, `SELECT value FROM records WHERE key = $1`, key).Scan(&value)
+	if errors.Is(err, sql.ErrNoRows) {
+		return nil, fmt.Errorf("cannot load record %s: %w", key, fs.ErrNotExist)
+	}
+	if err != nil {
+		return nil, fmt.Errorf("cannot load record %s: %w", key, err)
+	}
+	return value, nil
+}
+
+// patience is how long a database that went away may stay away.
+const patience = time.Minute
+
+// tx runs fn in one transaction, and again if the database went away or another transaction
+// was in the way: fn must be the same when it runs twice, whether or not the first one held.
+func (s *Store) tx(ctx context.Context, fn func(*sql.Tx) error) error {
+	for begun, wait := time.Now(), 50*time.Millisecond; ; wait = min(2*wait, 2*time.Second) {
+		err := s.once(ctx, fn)
+		if err == nil || !s.passing(err) || ctx.Err() != nil || time.Since(begun) > patience {
+			return err
+		}
+		select {
+		case <-time.After(wait):
+		case <-ctx.Done():
+			return err
+		}
+	}
+}
+
+func (s *Store) once(ctx context.Context, fn func(*sql.Tx) error) error {
+	tx, err := s.db().BeginTx(ctx, nil)
+	if err != nil {
+		return err
+	}
+	defer tx.Rollback()
+	if err := fn(tx); err != nil {
+		return err
+	}
+	return tx.Commit()
+}
+
+// passing says whether err may pass by itself.
+func (s *Store) passing(err error) bool {
+	if !s.postgres() {
+		return strings.Contains(err.Error(), "SQLITE_BUSY")
+	}
+	var pg *pgconn.PgError
+	if errors.As(err, &pg) {
+		switch pg.Code[:2] {
+		case "08", "40", "57": // connection, conflict with another transaction, shutdown
+			return true
+		}
+		return false
+	}
+	var connect *pgconn.ConnectError
+	return errors.As(err, &connect) || pgconn.SafeToRetry(err) ||
+		strings.Contains(err.Error(), "EOF") || strings.Contains(err.Error(), "conn")
+}
+
+// exec runs a statement and returns how many rows it changed.
+func exec(ctx context.Context, tx *sql.Tx, query string, args ...any) (int64, error) {
+	res, err := tx.ExecContext(ctx, query, args...)
+	if err != nil {
+		return 0, err
+	}
+	return res.RowsAffected()
+}
+
+// Keys of the advisory locks on PostgreSQL. SQLite has one writer at a time anyway.
+const (
+	lockSchema   = 0x756e6272_01
+	lockDispatch = 0x756e6272_02
+)
+
+// exclusive lets no other process change who does what until tx ends.
+func (s *Store) exclusive(ctx context.Context, tx *sql.Tx) error {
+	if !s.postgres() {
+		return nil
+	}
+	_, err := tx.ExecContext(ctx, `SELECT pg_advisory_xact_lock($1)`, lockDispatch)
+	return err
+}
+
+// Times are stored as milliseconds of Unix time, and 0 is none.
+func millis(t time.Time) int64 {
+	if t.IsZero() {
+		return 0
+	}
+	return t.UnixMilli()
+}
+
+func moment(ms int64) time.Time {
+	if ms == 0 {
+		return time.Time{}
+	}
+	return time.UnixMilli(ms).UTC()
+}

@@ -1,0 +1,301 @@
+package engine
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"runtime/debug"
+	"time"
+
+	"unbrick/remediate"
+)
+
+// A cancelledError says by whom a host was cancelled.
+type cancelledError struct{ by string }
+
+func (e *cancelledError) Error() string { return "cancelled by " + e.by }
+
+// errState wraps what is not the stage's fault but the state's.
+type errState struct{ error }
+
+// attend does what a stage is there for, within its time. Its error is the state's; whatever a
+// driver does, a panic included, is an output.
+func (t *treatment) attend(ctx context.Context, cancelled string, s remediate.Stage, w way, last output) (output, error) {
+	ctx, stop := context.WithTimeoutCause(ctx, t.Timeouts.of(s)+t.soak(s), errTooLong)
+	defer stop()
+	ctx, cancel := context.WithCancelCause(ctx)
+	defer cancel(nil)
+	if s != remediate.Leave { // putting back is not cut off
+		t.mu.Lock()
+		t.active[t.Host] = cancel
+		t.mu.Unlock()
+		if cancelled != "" {
+			cancel(&cancelledError{cancelled})
+		}
+	}
+	out, err := t.try(ctx, func() (output, error) { return t.do(ctx, s, w, last) })
+	var state *errState
+	if errors.As(err, &state) {
+		return output{}, state.error
+	}
+	if err != nil {
+		out = t.failure(ctx, s, out, err)
+	}
+	out.Reason, out.Evidence = clean(out.Reason), clean(out.Evidence)
+	return out, nil
+}
+
+var errTooLong = errors.New("took too long")
+
+func (t *treatment) soak(s remediate.Stage) time.Duration {
+	if s == remediate.Confirm {
+		return t.Soak
+	}
+	return 0
+}
+
+// try calls fn until it ends in something other than a RetryError.
+func (t *treatment) try(ctx context.Context, fn func() (output, error)) (output, error) {
+	for n := 1; ; n++ {
+		out, err := guard(fn)
+		var retry *remediate.RetryError
+		if !errors.As(err, &retry) || n >= t.Tries || ctx.Err() != nil {
+			return out, err
+		}
+		select {
+		case <-time.After(max(retry.After, time.Millisecond)):
+		case <-ctx.Done():
+			return out, err
+		}
+	}
+}
+
+// guard makes an error of a panic: one driver must not end the treatment of every host.
+func guard(fn func() (output, error)) (out output, err error) {
+	defer func() {
+		if p := recover(); p != nil {
+			err = &panicError{value: p, stack: debug.Stack()}
+		}
+	}()
+	return fn()
+}
+
+type panicError struct {
+	value any
+	stack []byte
+}
+
+func (e *panicError) Error() string { return fmt.Sprintf("defect in unbrick: panic: %v", e.value) }
+
+// failure turns the error of a stage into its output.
+func (t *treatment) failure(ctx context.Context, s remediate.Stage, out output, err error) output {
+	out.Outcome, out.Reason = remediate.Ill, fmt.Sprintf("%s: %v", s, err)
+	var (
+		skip      *remediate.SkipError
+		wait      *remediate.WaitError
+		final     *remediate.FinalError
+		cancelled *cancelledError
+		panicked  *panicError
+	)
+	cause := context.Cause(ctx)
+	switch {
+	case errors.As(cause, &cancelled):
+		out.Final, out.Reason = true, cancelled.Error()
+	case errors.As(err, &skip) && s == remediate.Check:
+		out.Outcome, out.Reason = remediate.Skip, skip.Why
+	case errors.As(err, &wait):
+		out.Waiting, out.Reason = true, wait.Error()
+	case errors.As(err, &final):
+		out.Final = true
+	case errors.Is(cause, errTooLong):
+		out.Reason = fmt.Sprintf("%s took longer than %s: %v", s, t.Timeouts.of(s)+t.soak(s), err)
+	case errors.As(err, &panicked):
+		t.Log.Error("panic", "run", t.Run, "host", t.Host, "stage", s, "panic", panicked.value, "stack", string(panicked.stack))
+	}
+	return out
+}
+
+// do calls those who do the work of a stage.
+func (t *treatment) do(ctx context.Context, s remediate.Stage, w way, last output) (output, error) {
+	if ctx.Err() != nil {
+		return output{}, context.Cause(ctx)
+	}
+	target := remediate.Target{Run: t.Run, Attempt: t.Attempt, Host: t.row.host, Route: w.Route,
+		Up: last.Outcome == remediate.Up}
+	driver := t.Drivers[w.Route.Driver]
+	switch s {
+	case remediate.Check:
+		return t.check(ctx, driver, target)
+	case remediate.Enter:
+		return t.enter(ctx, driver, target, w)
+	case remediate.Repair:
+		return t.repair(ctx, driver, target)
+	case remediate.Leave:
+		return t.leave(ctx, driver, target, w)
+	case remediate.Confirm:
+		return t.confirm(ctx)
+	}
+	return output{}, fmt.Errorf("no stage %q", s)
+}
+
+// probe looks for a sign of life. Not being able to look may pass.
+func (t *treatment) probe(ctx context.Context) (string, error) {
+	if t.Prober == nil {
+		return "", nil
+	}
+	evidence, err := t.Prober.Probe(ctx, t.row.host)
+	if err != nil {
+		return "", &remediate.RetryError{After: t.Every, Err: fmt.Errorf("cannot look whether it is up: %w", err)}
+	}
+	return evidence, nil
+}
+
+func (t *treatment) check(ctx context.Context, driver remediate.Driver, target remediate.Target) (output, error) {
+	evidence, err := t.probe(ctx)
+	if err != nil {
+		return output{}, err
+	}
+	if evidence != "" {
+		return output{Outcome: remediate.Up, Evidence: evidence}, nil
+	}
+	if driver == nil {
+		return output{}, errors.New("the host has no way in that this unbrick knows")
+	}
+	for _, gate := range t.Gates {
+		if err := gate(ctx, target); err != nil {
+			return output{}, err
+		}
+	}
+	posture, err := driver.Observe(ctx, target)
+	if err != nil {
+		return output{}, err
+	}
+	return output{Outcome: remediate.OK, Posture: posture}, nil
+}
+
+func (t *treatment) enter(ctx context.Context, driver remediate.Driver, target remediate.Target, w way) (output, error) {
+	// It may have come back by itself since check, or since this stage was cut off.
+	evidence, err := t.probe(ctx)
+	if err != nil {
+		return output{}, err
+	}
+	if evidence != "" {
+		return output{Outcome: remediate.Up, Evidence: evidence}, nil
+	}
+	var img remediate.Image
+	if _, ok := driver.(remediate.Repairer); !ok {
+		if t.Medic == nil {
+			return output{}, errors.New("no rescue server")
+		}
+		if img, err = t.Medic.Image(ctx, target); err != nil {
+			return output{}, err
+		}
+	}
+	if err := t.setEntered(ctx, w); err != nil {
+		return output{}, &errState{err}
+	}
+	if err := driver.Enter(ctx, target, img); err != nil {
+		return output{}, err
+	}
+	return output{Outcome: remediate.OK}, nil
+}
+
+func (t *treatment) repair(ctx context.Context, driver remediate.Driver, target remediate.Target) (output, error) {
+	var report remediate.Report
+	var err error
+	if r, ok := driver.(remediate.Repairer); ok {
+		report, err = r.Repair(ctx, target, t.Playbook)
+	} else {
+		watched, stop := context.WithCancel(ctx)
+		up := t.watch(watched, stop)
+		report, err = t.Medic.Repair(watched, target, t.Playbook)
+		stop()
+		if evidence := <-up; err != nil && evidence != "" {
+			return output{Outcome: remediate.Up, Evidence: evidence}, nil
+		}
+	}
+	if err != nil {
+		return output{}, err
+	}
+	if err := report.Proof(); err != nil {
+		return output{Report: &report}, err
+	}
+	return output{Outcome: remediate.OK, Report: &report}, nil
+}
+
+// watchEvery is how many times less often a host is looked at while its fixer is awaited.
+const watchEvery = 6
+
+// watch looks for a sign of life until ctx ends or there is one, and then calls stop: a host
+// that came back by itself instead of booting the image has no fixer to wait for.
+func (t *treatment) watch(ctx context.Context, stop func()) <-chan string {
+	up := make(chan string, 1)
+	go func() {
+		defer close(up)
+		tick := time.NewTicker(watchEvery * t.Every)
+		defer tick.Stop()
+		for {
+			select {
+			case <-ctx.Done():
+				return
+			case <-tick.C:
+			}
+			out, err := guard(func() (output, error) {
+				evidence, err := t.probe(ctx)
+				return output{Evidence: evidence}, err
+			})
+			if err == nil && out.Evidence != "" {
+				up <- out.Evidence
+				stop()
+				return
+			}
+		}
+	}()
+	return up
+}
+
+func (t *treatment) leave(ctx context.Context, driver remediate.Driver, target remediate.Target, w way) (output, error) {
+	owed, err := t.entered(ctx)
+	if err != nil {
+		return output{}, &errState{err}
+	}
+	if !owed { // Enter was never begun, or this very stage was done before
+		return output{Outcome: remediate.OK}, nil
+	}
+	if driver == nil {
+		return output{}, fmt.Errorf("the driver %s, which entered it, is not here", w.Route.Driver)
+	}
+	if err := driver.Leave(ctx, target, w.Posture); err != nil {
+		return output{}, err
+	}
+	return output{Outcome: remediate.OK}, nil
+}
+
+// confirm waits until the host is seen up, and then until it was up for as long as it has to.
+func (t *treatment) confirm(ctx context.Context) (output, error) {
+	if t.Prober == nil {
+		return output{}, errors.New("nobody looks for signs of life")
+	}
+	var since time.Time
+	first, went := "", "no sign of life"
+	for {
+		evidence, err := t.Prober.Probe(ctx, t.row.host)
+		switch {
+		case err == nil && evidence == "" && !since.IsZero():
+			since, went = time.Time{}, "it came up and went down again"
+		case evidence != "" && since.IsZero():
+			since, first = time.Now(), evidence
+		}
+		if !since.IsZero() && time.Since(since) >= t.Soak {
+			return output{Outcome: remediate.OK, Evidence: first}, nil
+		}
+		select {
+		case <-time.After(t.Every):
+		case <-ctx.Done():
+			if err != nil {
+				return output{}, fmt.Errorf("%s: %w", went, err)
+			}
+			return output{}, errors.New(went)
+		}
+	}
+}

@@ -1,0 +1,236 @@
+package engine
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"sync"
+	"time"
+
+	"github.com/dbos-inc/dbos-transact-golang/dbos"
+
+	"unbrick/remediate"
+)
+
+// A worker is one process at work on one run.
+type worker struct {
+	*Engine
+	run   Run
+	lease *lease
+	dbos  dbos.Context
+
+	wake   chan struct{} // a host ended
+	failed chan error    // why no work can be done any more
+
+	mu       sync.Mutex
+	active   map[string]context.CancelCauseFunc // the hosts whose workflow runs here
+	busy     int                                // how many of them are in a stage
+	draining bool
+	idle     chan struct{}        // closed when draining and nothing is busy
+	missed   map[string]time.Time // running hosts that do not run here, since when
+	checked  time.Time            // when that was last looked at
+}
+
+func newWorker(e *Engine, r Run) *worker {
+	return &worker{
+		Engine: e, run: r,
+		wake: make(chan struct{}, 1), failed: make(chan error, 1),
+		active: map[string]context.CancelCauseFunc{}, missed: map[string]time.Time{}, idle: make(chan struct{}),
+	}
+}
+
+// Names that DBOS stores. They stay the same for ever: a new build goes on with a run of an
+// old one.
+const (
+	appName    = "unbrick"
+	appVersion = "remediate-1"
+	hostFlow   = "host"
+)
+
+// unwind is how long stages get to return when they are cut off.
+const unwind = 20 * time.Second
+
+// work does the run, and returns after everything that it began has ended.
+func (w *worker) work(ctx context.Context) (err error) {
+	w.lease, err = w.Store.acquire(ctx, w.executor(), w.Lease)
+	if err != nil {
+		return err
+	}
+	defer w.lease.release()
+	if err := w.launch(ctx); err != nil {
+		return err
+	}
+	err = w.loop(ctx)
+	return errors.Join(err, w.shutdown())
+}
+
+func (w *worker) queue() string { return "hosts/" + w.executor() }
+
+// launch starts DBOS, which takes up at once what this executor had in flight.
+func (w *worker) launch(ctx context.Context) error {
+	cfg := dbos.Config{
+		AppName: appName, ApplicationVersion: appVersion, ExecutorID: w.executor(),
+		Logger: quiet(w.Log),
+	}
+	if w.Store.postgres() {
+		cfg.DatabaseURL = w.Store.dsn
+	} else {
+		cfg.SQLiteSystemDB = w.Store.db()
+	}
+	// Ending ctx must not reach DBOS: it would cancel every workflow for good.
+	d, err := dbos.NewContext(context.WithoutCancel(ctx), cfg)
+	if err != nil {
+		return fmt.Errorf("cannot prepare %s: %w", w.Store.name(), err)
+	}
+	w.dbos = d
+	if dbos.GetExecutorID(d) != w.executor() || dbos.GetApplicationVersion(d) != appVersion {
+		return errors.Join(errors.New("cannot start: unset DBOS__VMID and DBOS__APPVERSION"), w.shutdown())
+	}
+	dbos.RegisterWorkflow(d, w.host, dbos.WithWorkflowName(hostFlow))
+	if !w.Store.postgres() {
+		// SQLite does not use DBOS's own partial index for the query that takes work.
+		_, err = w.Store.db().ExecContext(ctx, `CREATE INDEX IF NOT EXISTS unbrick_dequeue
+			ON workflow_status (queue_name, status, priority, created_at)`)
+	}
+	if err == nil {
+		_, err = dbos.RegisterQueue(d, w.queue(), dbos.WithWorkerConcurrency(w.Limits.Hosts),
+			dbos.WithQueueBasePollingInterval(w.Poll), dbos.WithQueueOnConflict(dbos.QueueConflictAlwaysUpdate))
+	}
+	if err == nil {
+		dbos.ListenQueues(d, w.queue())
+		err = dbos.Launch(d)
+	}
+	if err != nil {
+		return errors.Join(fmt.Errorf("cannot start on %s: %w", w.Store.name(), err), w.shutdown())
+	}
+	return nil
+}
+
+// shutdown ends DBOS: what still runs is cut off, and goes on when the run does. DBOS closes
+// the handle that it was given, so the store gets a new one first.
+func (w *worker) shutdown() error {
+	if !w.Store.postgres() {
+		db, err := w.Store.connect()
+		if err != nil {
+			return err
+		}
+		w.Store.handle.Store(db)
+	}
+	if err := dbos.Shutdown(w.dbos, unwind); err != nil {
+		return fmt.Errorf("cannot end cleanly: %w", err)
+	}
+	return nil
+}
+
+// loop takes hosts until there are none, or something ends it.
+func (w *worker) loop(ctx context.Context) error {
+	tick := time.NewTicker(w.Poll)
+	defer tick.Stop()
+	house := time.NewTicker(min(w.Lease/3, time.Second))
+	defer house.Stop()
+	for {
+		over, err := w.dispatch(ctx)
+		if over || err != nil {
+			return w.unlessCut(ctx, err)
+		}
+		select {
+		case <-tick.C:
+		case <-w.wake:
+		case <-house.C:
+			if err := w.housekeep(ctx); err != nil {
+				return w.unlessCut(ctx, err)
+			}
+		case err := <-w.failed:
+			return err
+		case <-w.stop:
+			return w.drain(ctx)
+		case <-ctx.Done():
+			return ErrInterrupted
+		}
+	}
+}
+
+func (w *worker) unlessCut(ctx context.Context, err error) error {
+	if err != nil && ctx.Err() != nil {
+		return ErrInterrupted
+	}
+	return err
+}
+
+// drain waits until no stage runs.
+func (w *worker) drain(ctx context.Context) error {
+	w.mu.Lock()
+	w.draining = true
+	if w.busy == 0 {
+		close(w.idle)
+	}
+	w.mu.Unlock()
+	house := time.NewTicker(min(w.Lease/3, time.Second))
+	defer house.Stop()
+	for {
+		select {
+		case <-w.idle:
+			return ErrInterrupted
+		case <-ctx.Done():
+			return ErrInterrupted
+		case err := <-w.failed:
+			return err
+		case <-house.C:
+			if err := w.housekeep(ctx); err != nil {
+				return w.unlessCut(ctx, err)
+			}
+		}
+	}
+}
+
+// enterStage says whether a stage may begin now. If so, leaveStage must follow.
+func (w *worker) enterStage() bool {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	if w.draining {
+		return false
+	}
+	w.busy++
+	return true
+}
+
+func (w *worker) leaveStage() {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	if w.busy--; w.busy == 0 && w.draining {
+		close(w.idle)
+	}
+}
+
+// fail ends the run for want of a working state: nothing is begun that cannot be recorded.
+func (w *worker) fail(err error) {
+	select {
+	case w.failed <- err:
+	default:
+	}
+}
+
+// housekeep does what is due every second: renew the lease, take over from the dead, pass on
+// who was cancelled, find what DBOS lost, and prune.
+func (w *worker) housekeep(ctx context.Context) error {
+	if err := w.lease.renew(ctx); err != nil {
+		return err
+	}
+	for _, do := range []func(context.Context) error{w.takeOver, w.passCancels, w.reconcile, w.prune} {
+		if err := do(ctx); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+func (w *worker) tell(e Event) {
+	if w.Events != nil {
+		e.Run = w.run.ID
+		w.Events(e)
+	}
+}
+
+func (w *worker) event(t *treatment, stage remediate.Stage, route string) Event {
+	return Event{Host: t.Host, Site: t.row.host.Site, Attempt: t.Attempt, Route: route, Stage: stage}
+}
