@@ -1,0 +1,133 @@
+//go:build linux
+
+package linux
+
+import (
+	"fmt"
+	"io"
+	"os"
+	"path/filepath"
+	"slices"
+	"strconv"
+	"strings"
+
+	"github.com/diskfs/go-diskfs/partition/gpt"
+)
+
+// A disk is a block device with a volume on it: a partition as a rule.
+type disk struct {
+	path      string // /dev/nvme0n1p3
+	partition string // GUID in the partition table, lower case; empty where there is none
+	locked    bool   // BitLocker
+	mirrored  bool   // half of a firmware RAID that Linux does not see as one
+}
+
+// passedOver are devices that hold no volume of the host's Windows, by the start of their
+// name. Device-mapper volumes are ours.
+var passedOver = []string{"loop", "ram", "zram", "sr", "dm-", "fd", "mtdblock", "nbd"}
+
+// scan returns the NTFS and BitLocker volumes among the block devices of a sysfs folder such
+// as /sys/class/block. A device that cannot be read is passed over: it is an empty card
+// reader or a broken disk, and no reason not to look at the others.
+func scan(sysfs, dev string) ([]disk, error) {
+	entries, err := os.ReadDir(sysfs)
+	if err != nil {
+		return nil, fmt.Errorf("cannot see the disks: %w", err)
+	}
+	var out []disk
+	for _, e := range entries {
+		name := e.Name()
+		if slices.ContainsFunc(passedOver, func(p string) bool { return strings.HasPrefix(name, p) }) {
+			continue
+		}
+		d := disk{path: filepath.Join(dev, name)}
+		signature, err := readSignature(d.path)
+		if err != nil || signature != ntfsSignature && signature != bitlockerSignature {
+			continue
+		}
+		d.locked = signature == bitlockerSignature
+		sys, err := filepath.EvalSymlinks(filepath.Join(sysfs, name))
+		if err != nil {
+			continue
+		}
+		whole := name
+		if _, err := os.Stat(filepath.Join(sys, "partition")); err == nil {
+			whole = filepath.Base(filepath.Dir(sys))
+			d.partition = partitionGUID(filepath.Join(dev, whole), sys)
+		}
+		d.mirrored = firmwareRAID(filepath.Join(dev, whole))
+		out = append(out, d)
+	}
+	return out, nil
+}
+
+func readSignature(path string) (string, error) {
+	f, err := os.Open(path)
+	if err != nil {
+		return "", err
+	}
+	defer f.Close()
+	b := make([]byte, 512)
+	_, err = f.ReadAt(b, 0)
+	return string(b[3:11]), err
+}
+
+// partitionGUID looks for the partition that sysfs describes in the table of its disk. The
+// kernel does not tell the GUID itself.
+func partitionGUID(whole, sys string) string {
+	const sysfsSector = 512 // whatever the disk's own
+	start, err := readNumber(filepath.Join(sys, "start"))
+	if err != nil {
+		return ""
+	}
+	sector, err := readNumber(filepath.Join(filepath.Dir(sys), "queue", "logical_block_size"))
+	if err != nil {
+		return ""
+	}
+	f, err := os.Open(whole)
+	if err != nil {
+		return ""
+	}
+	defer f.Close()
+	table, err := gpt.Read(f, int(sector), int(sector))
+	if err != nil {
+		return "" // an old partition table has no GUIDs
+	}
+	for _, p := range table.Partitions {
+		if p.Type != gpt.Unused && p.Start*uint64(sector) == uint64(start)*sysfsSector {
+			return strings.ToLower(p.GUID)
+		}
+	}
+	return ""
+}
+
+func readNumber(path string) (int64, error) {
+	b, err := os.ReadFile(path)
+	if err != nil {
+		return 0, err
+	}
+	return strconv.ParseInt(strings.TrimSpace(string(b)), 10, 64)
+}
+
+// firmwareRAID says whether a disk is a member of an Intel RST array: its last but one sector
+// says so. Linux shows the members, not the array, and a change to one member alone would
+// take a mirror apart.
+func firmwareRAID(whole string) bool {
+	const signature = "Intel Raid ISM Cfg Sig. "
+	f, err := os.Open(whole)
+	if err != nil {
+		return false
+	}
+	defer f.Close()
+	size, err := f.Seek(0, io.SeekEnd)
+	if err != nil {
+		return false
+	}
+	b := make([]byte, len(signature))
+	for _, sector := range []int64{512, 4096} {
+		if _, err := f.ReadAt(b, size-2*sector); err == nil && string(b) == signature {
+			return true
+		}
+	}
+	return false
+}
