@@ -2,6 +2,7 @@ package bitlocker_test
 
 import (
 	"errors"
+	"regexp"
 	"strings"
 	"testing"
 
@@ -112,5 +113,97 @@ func TestParseKeyRefuses(t *testing.T) {
 				t.Error("there is a key beside the error")
 			}
 		})
+	}
+}
+
+func TestKey(t *testing.T) {
+	key, err := bitlocker.ParseKey(sample)
+	if err != nil {
+		t.Fatal(err)
+	}
+	other, err := bitlocker.ParseKey(sample2)
+	if err != nil {
+		t.Fatal(err)
+	}
+	var none bitlocker.Key
+	if !key.Equal(bitlocker.NewKey(key.Bytes())) || key.Equal(other) || key.Equal(none) || none.Equal(key) || !none.Equal(none) {
+		t.Error("keys are equal when their bytes are, and only then")
+	}
+	// 496298 / 11 is 45118, 0xb03e: the first two bytes, low one first.
+	if b := key.Bytes(); b[0] != 0x3e || b[1] != 0xb0 {
+		t.Error("the bytes are not little-endian elevenths of the groups")
+	}
+	if !none.IsZero() || none.Reveal() != "" || none.Bytes() != [16]byte{} || !bitlocker.NewKey([16]byte{}).IsZero() {
+		t.Error("the zero Key is a key")
+	}
+	b := key.Bytes()
+	b[0]++
+	if key.Reveal() != sample {
+		t.Error("a key changes with the bytes it gave out")
+	}
+}
+
+// The largest and smallest groups, and zeros in front, survive.
+func TestRevealEdges(t *testing.T) {
+	for _, text := range []string{
+		"720885-720885-720885-720885-720885-720885-720885-720885",
+		"000011-000000-000022-000000-000000-000000-000000-720885",
+		"000000-000000-000000-000000-000000-000000-000000-000011",
+	} {
+		key, err := bitlocker.ParseKey(text)
+		if err != nil {
+			t.Error(err)
+		} else if key.Reveal() != text {
+			t.Errorf("%s comes out as another key", text)
+		}
+	}
+}
+
+// reasons matches every reason there is. The only numbers in them are limits and counts.
+var reasons = regexp.MustCompile(`^(is empty|is not a multiple of 11 \(mistyped or misread\)|is too large for any key \(mistyped or misread\)|` +
+	`has a character that is neither a digit nor a separator|is all zeros: a placeholder|has \d+ digits, not (6|48)|` +
+	`(has lost its leading zeros, as spreadsheets do|was turned into scientific notation by a spreadsheet, its digits are lost|` +
+	`was rounded to 15 digits by a spreadsheet, the rest is lost): export the column as text)$`)
+
+// The laws: whatever parses is revealed as a text that gives an equal key; and the error for
+// what does not parse depends on no digit, beyond how many there are and which group it is.
+func FuzzParseKey(f *testing.F) {
+	for _, s := range []string{sample, sample2, "'" + sample, strings.ReplaceAll(sample, "-", "\u2011"), "4.96298E+47", "٤٩٦２９８", "\u200e-", sample[:40]} {
+		f.Add(s)
+	}
+	f.Fuzz(func(t *testing.T, s string) {
+		key, err := bitlocker.ParseKey(s)
+		if err != nil {
+			var bad *bitlocker.KeyError
+			if !errors.As(err, &bad) || bad.Group < 0 || bad.Group > 8 {
+				t.Fatalf("error %v", err)
+			}
+			if !reasons.MatchString(bad.Reason) {
+				t.Fatalf("reason %q is none of those that say nothing of the digits", bad.Reason)
+			}
+			return
+		}
+		again, err := bitlocker.ParseKey(key.Reveal())
+		if err != nil || !again.Equal(key) {
+			t.Fatalf("its own digits do not give the key again: %v", err)
+		}
+	})
+}
+
+func TestKeyID(t *testing.T) {
+	const text = "4290B6C0-B17A-497A-8552-272CC30E80D4"
+	for _, s := range []string{text, "{" + text + "}", strings.ToLower(text), " {" + strings.ToLower(text) + "}\n"} {
+		id, err := bitlocker.ParseKeyID(s)
+		if err != nil || id.String() != text || id.IsZero() {
+			t.Errorf("%q: %v, %v", s, id, err)
+		}
+	}
+	for _, s := range []string{"", "5290B6C0", "{" + text, strings.ReplaceAll(text, "-", ""), text + "-", "4290B6C0-B17A-497A-8552-272CC30E80DG",
+		"4290B6C0B-17A-497A-8552-272CC30E80D4", sample} {
+		if _, err := bitlocker.ParseKeyID(s); err == nil {
+			t.Errorf("%q is taken for a key id", s)
+		} else if s != "" && strings.Contains(err.Error(), s) {
+			t.Errorf("the error repeats %q: it may be a key in the wrong column", s)
+		}
 	}
 }
