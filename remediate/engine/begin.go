@@ -118,7 +118,7 @@ func (s *Store) load(ctx context.Context, r Run, hosts iter.Seq[Planned]) error 
 				return err
 			}
 		}
-		n, err := exec(ctx, tx, `INSERT INTO runs (id, playbook, source, playbook_digest, fleet_digest, options, state, started)
+		n, err := changed(ctx, tx, `INSERT INTO runs (id, playbook, source, playbook_digest, fleet_digest, options, state, started)
 			VALUES ($1, $2, $3, $4, $5, $6, 'loading', $7) ON CONFLICT DO NOTHING`,
 			r.ID, r.Playbook, r.Source, r.playbookDigest, r.FleetDigest, string(r.Options), time.Now().UnixMilli())
 		if err == nil && n == 0 {
@@ -188,7 +188,7 @@ func insertHosts(ctx context.Context, tx *sql.Tx, run string, hosts []Planned) e
 		args = append(args, run, p.Host.Name, p.Host.Site, p.Host.Group, millis(p.Due), p.Order, string(data))
 	}
 	q.WriteString(` ON CONFLICT DO NOTHING`)
-	n, err := exec(ctx, tx, q.String(), args...)
+	n, err := changed(ctx, tx, q.String(), args...)
 	if err == nil && n < int64(len(hosts)) {
 		err = fmt.Errorf("two hosts have one name, between %s and %s", hosts[0].Host.Name, hosts[len(hosts)-1].Host.Name)
 	}

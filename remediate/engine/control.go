@@ -25,7 +25,7 @@ func (s *Store) Resume(ctx context.Context, run string, sites ...string) error {
 func (s *Store) setPaused(ctx context.Context, run, by string, sites []string) error {
 	return s.change(ctx, run, func(tx *sql.Tx, run string) error {
 		for _, site := range sites {
-			n, err := exec(ctx, tx, `UPDATE sites SET paused = $1 WHERE run = $2 AND site = $3`, by, run, site)
+			n, err := changed(ctx, tx, `UPDATE sites SET paused = $1 WHERE run = $2 AND site = $3`, by, run, site)
 			if err != nil {
 				return err
 			}
@@ -73,7 +73,7 @@ func (s *Store) Cancel(ctx context.Context, run, by string, hosts ...string) (n 
 			if err != nil {
 				return err
 			}
-			flying, err := exec(ctx, tx, `UPDATE hosts SET cancel = $1 WHERE run = $2 AND state <> 'done' AND `+where, by, run)
+			flying, err := changed(ctx, tx, `UPDATE hosts SET cancel = $1 WHERE run = $2 AND state <> 'done' AND `+where, by, run)
 			if err != nil {
 				return err
 			}
@@ -84,7 +84,8 @@ func (s *Store) Cancel(ctx context.Context, run, by string, hosts ...string) (n 
 	return n, err
 }
 
-// Retry makes hosts that ended with one of the verdicts, or that are named, be treated again.
+// Retry makes hosts that ended with one of the verdicts, or that are named, be treated again,
+// from the start; one that was repaired and is still to be put back, from there.
 // It returns how many hosts that is.
 func (s *Store) Retry(ctx context.Context, run string, verdicts []remediate.Verdict, hosts ...string) (n int, err error) {
 	err = s.change(ctx, run, func(tx *sql.Tx, run string) error {
@@ -101,7 +102,8 @@ func (s *Store) Retry(ctx context.Context, run string, verdicts []remediate.Verd
 		}
 		for _, where := range which {
 			moved, err := s.moveAll(ctx, tx, run, "todo", where+` AND state = 'done'`,
-				`state = 'todo', verdict = '', reason = '', cancel = '', lost = 0, ended = 0`)
+				`state = 'todo', verdict = '', reason = '', cancel = '', lost = 0, ended = 0,
+				repaired = CASE WHEN entered = '' THEN '' ELSE repaired END`)
 			if err != nil {
 				return err
 			}

@@ -60,7 +60,7 @@ type Engine struct {
 	Poll     time.Duration // how often work is looked for; 200 ms if 0
 
 	stop chan struct{}
-	at   func(point, host string) // tests kill the process here
+	at   func(when, host string, s remediate.Stage) // tests end the process here
 }
 
 // Limits say how many hosts may be in flight.
@@ -134,7 +134,7 @@ func New(e Engine) *Engine {
 		e.Log = slog.New(slog.DiscardHandler)
 	}
 	if e.at == nil {
-		e.at = func(string, string) {}
+		e.at = func(string, string, remediate.Stage) {}
 	}
 	e.stop = make(chan struct{}, 1)
 	return &e

@@ -21,12 +21,20 @@ type way struct {
 	Posture remediate.Posture `json:"posture"` // as the host stood before the first attempt
 }
 
+// A proof says that a host was repaired, and by which way.
+type proof struct {
+	Route  inventory.Route  `json:"route"`
+	Report remediate.Report `json:"report"`
+}
+
 // A row is what is known of a host when an attempt begins. It is the same whenever the attempt
 // is taken up again.
 type row struct {
 	host inventory.Host
-	debt *way // what an earlier attempt left undone
-	lost int
+	// What an attempt before this one left: to be put back, and the repair itself done.
+	debt  *way
+	proof *proof
+	lost  int // attempts
 }
 
 // A treatment is one attempt at one host.
@@ -98,11 +106,11 @@ func (w *worker) over(ctx context.Context, in ids, err error) {
 }
 
 func (w *worker) loadRow(ctx context.Context, in ids) (r row, err error) {
-	var data, debt string
+	var data, debt, proof string
 	err = w.Store.tx(ctx, func(tx *sql.Tx) error {
-		return tx.QueryRowContext(ctx, `SELECT data, debt, lost FROM hosts
+		return tx.QueryRowContext(ctx, `SELECT data, debt, proof, lost FROM hosts
 			WHERE run = $1 AND host = $2 AND attempt = $3 AND executor = $4 AND state = 'running'`,
-			in.Run, in.Host, in.Attempt, w.executor()).Scan(&data, &debt, &r.lost)
+			in.Run, in.Host, in.Attempt, w.executor()).Scan(&data, &debt, &proof, &r.lost)
 	})
 	if errors.Is(err, sql.ErrNoRows) {
 		return r, errStale
@@ -110,32 +118,42 @@ func (w *worker) loadRow(ctx context.Context, in ids) (r row, err error) {
 	if err != nil {
 		return r, err
 	}
-	if debt != "" {
-		r.debt = new(way)
-		if err := json.Unmarshal([]byte(debt), r.debt); err != nil {
-			return r, err
-		}
+	return r, errors.Join(unmarshal(data, &r.host), unmarshal(debt, &r.debt), unmarshal(proof, &r.proof))
+}
+
+func unmarshal(text string, v any) error {
+	if text == "" {
+		return nil
 	}
-	return r, json.Unmarshal([]byte(data), &r.host)
+	return json.Unmarshal([]byte(text), v)
 }
 
 // maxLost is how many attempts at one host the engine may lose.
 const maxLost = 5
 
-// treat brings the host to its ending.
+// treat brings the host to its ending. An attempt that follows a lost one takes up what that
+// one left: a host that was repaired is put back and confirmed, one that was entered put back.
 func (t *treatment) treat() error {
-	t.ending = ending{verdict: remediate.Failed, reason: "no way in that this unbrick knows"}
-	if t.row.debt != nil {
-		if err := t.payDebt(*t.row.debt); err != nil || t.verdict != remediate.Failed {
+	switch debt, proof := t.row.debt, t.row.proof; {
+	case proof != nil && debt != nil:
+		t.report = &proof.Report
+		return t.way(*debt, remediate.Leave, remediate.Fixed)
+	case proof != nil:
+		t.report = &proof.Report
+		return t.way(way{Route: proof.Route}, remediate.Confirm, remediate.Fixed)
+	case debt != nil:
+		err := t.way(*debt, remediate.Leave, remediate.Failed)
+		if err != nil || t.verdict != remediate.Failed {
 			return err
 		}
 	}
 	if t.row.lost >= maxLost {
-		t.reason = fmt.Sprintf("given up after %d attempts that ended without an answer; see the log", maxLost)
+		t.ending = ending{verdict: remediate.Failed, reason: fmt.Sprintf(
+			"given up after %d attempts that ended without an answer; see the log", maxLost)}
 		return nil
 	}
 	for _, route := range t.routes() {
-		if err := t.way(route); err != nil {
+		if err := t.way(way{Route: route}, remediate.Check, ""); err != nil {
 			return err
 		}
 		if t.verdict != remediate.Failed || t.final {
@@ -159,24 +177,11 @@ func (t *treatment) routes() []inventory.Route {
 	return known
 }
 
-// payDebt puts the host back as it stood before an earlier attempt.
-func (t *treatment) payDebt(w way) error {
-	out, err := t.stage(remediate.Leave, w, output{})
-	if err != nil {
-		return err
-	}
-	m := remediate.Next(remediate.Leave, out.Outcome, remediate.Failed)
-	t.ending = ending{verdict: m.Verdict, route: w.Route.Driver, reason: out.Reason}
-	return nil
-}
-
-// way goes one way into the host, through its stages.
-func (t *treatment) way(route inventory.Route) error {
-	w := way{Route: route}
-	t.ending = ending{route: route.Driver}
-	var last output
-	for stage := remediate.Check; stage != remediate.End; {
-		out, err := t.stage(stage, w, last)
+// way goes one way into the host, from a stage on and with the verdict so far.
+func (t *treatment) way(w way, stage remediate.Stage, verdict remediate.Verdict) error {
+	t.ending = ending{route: w.Route.Driver, verdict: verdict}
+	for stage != remediate.End {
+		out, err := t.stage(stage, w)
 		if err != nil {
 			return err
 		}
@@ -189,7 +194,7 @@ func (t *treatment) way(route inventory.Route) error {
 			t.verdict = remediate.Waiting
 			return nil
 		}
-		stage, last = move.Next, out
+		stage = move.Next
 	}
 	return nil
 }
@@ -250,6 +255,7 @@ func (t *treatment) end() error {
 	if err != nil {
 		return err
 	}
+	t.at("ended", t.Host, remediate.End)
 	e := t.event(t, remediate.End, t.route)
 	e.Verdict, e.Reason = t.verdict, t.reason
 	t.tell(e)

@@ -178,7 +178,7 @@ func (l *lease) renew(ctx context.Context) error {
 	err := l.store.tx(ctx, func(tx *sql.Tx) error {
 		now, err := l.store.now(ctx, tx)
 		if err == nil {
-			n, err = exec(ctx, tx, `UPDATE workers SET lease = $1 WHERE executor = $2 AND token = $3`,
+			n, err = changed(ctx, tx, `UPDATE workers SET lease = $1 WHERE executor = $2 AND token = $3`,
 				now+l.length.Milliseconds(), l.executor, l.token)
 		}
 		return err

@@ -32,7 +32,9 @@ CREATE TABLE IF NOT EXISTS hosts (
 	executor TEXT NOT NULL DEFAULT '',
 	cancel TEXT NOT NULL DEFAULT '', -- by whom
 	entered TEXT NOT NULL DEFAULT '', -- JSON: what has to be put back
+	repaired TEXT NOT NULL DEFAULT '', -- JSON: by which way, and the report
 	debt TEXT NOT NULL DEFAULT '',   -- entered as this attempt found it
+	proof TEXT NOT NULL DEFAULT '',  -- repaired as this attempt found it
 	route TEXT NOT NULL DEFAULT '',
 	stage TEXT NOT NULL DEFAULT '',
 	verdict TEXT NOT NULL DEFAULT '',

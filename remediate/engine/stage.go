@@ -27,31 +27,31 @@ type output struct {
 }
 
 // stage runs one stage as a durable step. Its error is the engine's.
-func (t *treatment) stage(s remediate.Stage, w way, last output) (output, error) {
+func (t *treatment) stage(s remediate.Stage, w way) (output, error) {
 	t.step++
 	n := t.step
 	name := w.Route.Driver + "/" + string(s)
-	t.at("before", t.Host+" "+name)
+	t.at("before", t.Host, s)
 	out, err := dbos.RunAsStep(t.ctx, func(ctx context.Context) (output, error) {
-		out, err := t.perform(ctx, n, s, w, last)
+		out, err := t.perform(ctx, n, s, w)
 		if err != nil {
 			// Returning would record the error as the outcome of the stage, and the stage has
 			// none. The process is about to end the workflow without a record.
 			<-ctx.Done()
 			return output{}, ctx.Err()
 		}
-		t.at("after", t.Host+" "+name)
+		t.at("after", t.Host, s)
 		return out, nil
 	}, dbos.WithStepName(name))
 	if err == nil {
-		t.at("recorded", t.Host+" "+name)
+		t.at("recorded", t.Host, s)
 	}
 	return out, err
 }
 
 // perform runs a stage and writes it down. An error means that it may not begin now, was cut
 // off, or could not be written down: it has to run again.
-func (t *treatment) perform(ctx context.Context, n int, s remediate.Stage, w way, last output) (output, error) {
+func (t *treatment) perform(ctx context.Context, n int, s remediate.Stage, w way) (output, error) {
 	if !t.enterStage() {
 		return output{}, ErrInterrupted
 	}
@@ -62,11 +62,12 @@ func (t *treatment) perform(ctx context.Context, n int, s remediate.Stage, w way
 		return output{}, t.broken(ctx, err)
 	}
 	t.tell(t.event(t, s, w.Route.Driver))
-	out, err := t.attend(ctx, cancelled, s, w, last)
+	out, err := t.attend(ctx, cancelled, s, w)
 	if ctx.Err() != nil {
 		return output{}, ctx.Err()
 	}
 	if err == nil {
+		t.at("effect", t.Host, s)
 		err = t.record(ctx, n, s, w, out, started)
 	}
 	if err != nil {
@@ -103,7 +104,7 @@ func (t *treatment) note(ctx context.Context, s remediate.Stage, route string) (
 	return cancelled, err
 }
 
-// record adds the stage to the audit.
+// record adds the stage to the audit, and to the row what the next attempt has to know of it.
 func (t *treatment) record(ctx context.Context, n int, s remediate.Stage, w way, out output, started time.Time) error {
 	return t.Store.tx(ctx, func(tx *sql.Tx) error {
 		_, err := tx.ExecContext(ctx, `INSERT INTO audit (run, host, attempt, step, route, stage, outcome, reason, started, ended)
@@ -111,9 +112,19 @@ func (t *treatment) record(ctx context.Context, n int, s remediate.Stage, w way,
 			outcome = excluded.outcome, reason = excluded.reason, started = excluded.started, ended = excluded.ended`,
 			t.Run, t.Host, t.Attempt, n, w.Route.Driver, string(s), string(out.Outcome), out.Reason,
 			started.UnixMilli(), time.Now().UnixMilli())
-		if err == nil && s == remediate.Leave && out.Outcome == remediate.OK {
+		if err != nil || out.Outcome != remediate.OK {
+			return err
+		}
+		switch s {
+		case remediate.Leave:
 			_, err = tx.ExecContext(ctx, `UPDATE hosts SET entered = '' WHERE run = $1 AND host = $2 AND attempt = $3`,
 				t.Run, t.Host, t.Attempt)
+		case remediate.Repair:
+			var b []byte
+			if b, err = json.Marshal(proof{Route: w.Route, Report: *out.Report}); err == nil {
+				_, err = tx.ExecContext(ctx, `UPDATE hosts SET repaired = $1 WHERE run = $2 AND host = $3 AND attempt = $4`,
+					string(b), t.Run, t.Host, t.Attempt)
+			}
 		}
 		return err
 	})

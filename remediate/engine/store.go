@@ -182,7 +182,7 @@ func checkVersion(ctx context.Context, tx *sql.Tx) error {
 // Create stores value under key. It wraps fs.ErrExist if the key is taken.
 func (s *Store) Create(ctx context.Context, key string, value []byte) error {
 	return s.tx(ctx, func(tx *sql.Tx) error {
-		n, err := exec(ctx, tx, `INSERT INTO records (key, value) VALUES ($1, $2) ON CONFLICT DO NOTHING`, key, value)
+		n, err := changed(ctx, tx, `INSERT INTO records (key, value) VALUES ($1, $2) ON CONFLICT DO NOTHING`, key, value)
 		if err == nil && n == 0 {
 			err = fmt.Errorf("cannot create record %s: %w", key, fs.ErrExist)
 		}
@@ -252,8 +252,8 @@ func (s *Store) passing(err error) bool {
 		strings.Contains(err.Error(), "EOF") || strings.Contains(err.Error(), "conn")
 }
 
-// exec runs a statement and returns how many rows it changed.
-func exec(ctx context.Context, tx *sql.Tx, query string, args ...any) (int64, error) {
+// changed runs a statement and returns how many rows it changed.
+func changed(ctx context.Context, tx *sql.Tx, query string, args ...any) (int64, error) {
 	res, err := tx.ExecContext(ctx, query, args...)
 	if err != nil {
 		return 0, err

@@ -20,7 +20,7 @@ type errState struct{ error }
 
 // attend does what a stage is there for, within its time. Its error is the state's; whatever a
 // driver does, a panic included, is an output.
-func (t *treatment) attend(ctx context.Context, cancelled string, s remediate.Stage, w way, last output) (output, error) {
+func (t *treatment) attend(ctx context.Context, cancelled string, s remediate.Stage, w way) (output, error) {
 	ctx, stop := context.WithTimeoutCause(ctx, t.Timeouts.of(s)+t.soak(s), errTooLong)
 	defer stop()
 	ctx, cancel := context.WithCancelCause(ctx)
@@ -33,7 +33,7 @@ func (t *treatment) attend(ctx context.Context, cancelled string, s remediate.St
 			cancel(&cancelledError{cancelled})
 		}
 	}
-	out, err := t.try(ctx, func() (output, error) { return t.do(ctx, s, w, last) })
+	out, err := t.try(ctx, func() (output, error) { return t.do(ctx, s, w) })
 	var state *errState
 	if errors.As(err, &state) {
 		return output{}, state.error
@@ -116,12 +116,11 @@ func (t *treatment) failure(ctx context.Context, s remediate.Stage, out output, 
 }
 
 // do calls those who do the work of a stage.
-func (t *treatment) do(ctx context.Context, s remediate.Stage, w way, last output) (output, error) {
+func (t *treatment) do(ctx context.Context, s remediate.Stage, w way) (output, error) {
 	if ctx.Err() != nil {
 		return output{}, context.Cause(ctx)
 	}
-	target := remediate.Target{Run: t.Run, Attempt: t.Attempt, Host: t.row.host, Route: w.Route,
-		Up: last.Outcome == remediate.Up}
+	target := remediate.Target{Run: t.Run, Attempt: t.Attempt, Host: t.row.host, Route: w.Route}
 	driver := t.Drivers[w.Route.Driver]
 	switch s {
 	case remediate.Check:
@@ -264,6 +263,9 @@ func (t *treatment) leave(ctx context.Context, driver remediate.Driver, target r
 	}
 	if driver == nil {
 		return output{}, fmt.Errorf("the driver %s, which entered it, is not here", w.Route.Driver)
+	}
+	if evidence, err := t.probe(ctx); err == nil && evidence != "" {
+		target.Up = true
 	}
 	if err := driver.Leave(ctx, target, w.Posture); err != nil {
 		return output{}, err

@@ -218,11 +218,10 @@ func (w *world) effect(m *machine, c call) answer {
 		if m.media != "" && m.media != attempt {
 			w.violate("%s: %s entered while the image of %s is in", m.name, attempt, m.media)
 		}
-		if m.media == attempt && m.mode == "rescue" {
-			return answer{} // done already
+		if m.media != attempt || m.mode != "rescue" { // not done already
+			m.media, m.mode = attempt, "rescue"
+			m.resets++
 		}
-		m.media, m.mode = attempt, "rescue"
-		m.resets++
 		if m.fault == "heals after enter" {
 			m.mode, m.faulty = "windows", false
 		}

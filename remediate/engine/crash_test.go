@@ -1,0 +1,232 @@
+package engine
+
+import (
+	"context"
+	"fmt"
+	"math/rand/v2"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"strings"
+	"sync"
+	"testing"
+	"time"
+
+	"unbrick/remediate"
+)
+
+// A child process of the tests is this test binary with these set.
+const (
+	childState = "UNBRICK_TEST_STATE" // data source name of the state
+	childWorld = "UNBRICK_TEST_WORLD" // URL of the world
+	childPoint = "UNBRICK_TEST_POINT" // "when stage", where it kills itself; empty: nowhere
+	childName  = "UNBRICK_TEST_NAME"  // of the executor
+)
+
+func TestMain(m *testing.M) {
+	if os.Getenv(childState) == "" {
+		os.Exit(m.Run())
+	}
+	if err := child(); err != nil {
+		fmt.Fprintln(os.Stderr, err)
+		os.Exit(1)
+	}
+}
+
+// child works on the run until it ends, or kills this process when every host has come to the
+// point or has its verdict.
+func child() error {
+	ctx := context.Background()
+	s, err := Open(ctx, os.Getenv(childState), nil)
+	if err != nil {
+		return err
+	}
+	st, err := s.Status(ctx, "")
+	if err != nil {
+		return err
+	}
+	e := testEngine(s, os.Getenv(childWorld))
+	e.Executor, e.Lease = os.Getenv(childName), 2*time.Second
+	if point := os.Getenv(childPoint); point != "" {
+		k := &killer{point: point, left: st.Todo + st.Running}
+		e.at, e.Events = k.at, k.event
+	}
+	_, err = New(e).Run(ctx)
+	return err
+}
+
+type killer struct {
+	point string
+	mu    sync.Mutex
+	left  int // hosts that neither are at the point nor have a verdict
+}
+
+func (k *killer) at(when, _ string, s remediate.Stage) {
+	if strings.TrimSpace(when+" "+string(s)) == k.point {
+		k.one()
+		select {}
+	}
+}
+
+func (k *killer) event(e Event) {
+	if e.Verdict != "" {
+		k.one()
+	}
+}
+
+func (k *killer) one() {
+	k.mu.Lock()
+	defer k.mu.Unlock()
+	if k.left--; k.left == 0 {
+		if self, err := os.FindProcess(os.Getpid()); err == nil {
+			self.Kill()
+		}
+		select {}
+	}
+}
+
+// startChild starts a process that works on the state.
+func startChild(t testing.TB, state, world, point, name string) *exec.Cmd {
+	t.Helper()
+	cmd := exec.Command(os.Args[0])
+	cmd.Env = append(os.Environ(), childState+"="+state, childWorld+"="+world, childPoint+"="+point, childName+"="+name)
+	cmd.Stderr = &strings.Builder{}
+	cmd.Stdout = cmd.Stderr
+	if err := cmd.Start(); err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() {
+		if cmd.ProcessState == nil {
+			cmd.Process.Kill()
+			cmd.Wait()
+		}
+	})
+	return cmd
+}
+
+// template makes a state with every fault, on which DBOS has made its tables already.
+func template(t testing.TB) []byte {
+	t.Helper()
+	path := filepath.Join(t.TempDir(), "template.db")
+	s := openTest(t, path)
+	e := testEngine(s, "")
+	e.Sites = []string{"nowhere"}
+	begin(t, s, names(faults())...)
+	if _, err := New(e).Run(context.Background()); err != nil {
+		t.Fatal(err)
+	}
+	s.Close()
+	b, err := os.ReadFile(path)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return b
+}
+
+func crashState(t testing.TB, template []byte) string {
+	t.Helper()
+	path := filepath.Join(t.TempDir(), "unbrick.db")
+	if err := os.WriteFile(path, template, 0o600); err != nil {
+		t.Fatal(err)
+	}
+	return path
+}
+
+// finish gives the command again, and checks that everything is as if it had never been killed.
+func finish(t *testing.T, path string, w *world, url string) {
+	t.Helper()
+	s := openTest(t, path)
+	ctx, cancel := context.WithTimeout(context.Background(), time.Minute)
+	defer cancel()
+	if _, err := New(testEngine(s, url)).Run(ctx); err != nil {
+		t.Fatal(err)
+	}
+	got := verdicts(t, s)
+	same(t, got, faults())
+	w.check(t, got)
+	st, err := s.Status(ctx, "")
+	if err != nil || st.Todo != 0 || st.Running != 0 || st.Run.State != "ended" {
+		t.Errorf("status %+v, %v", st.Count, err)
+	}
+	for v, n := range st.Verdicts {
+		for _, have := range got {
+			if have == v {
+				n--
+			}
+		}
+		if n != 0 {
+			t.Errorf("the counters say %d more hosts %s than there are", n, v)
+		}
+	}
+}
+
+// points are all the moments at which a process can end that make a difference.
+func points() []string {
+	var all []string
+	for _, s := range remediate.Stages() {
+		for _, when := range []string{"before", "effect", "after", "recorded"} {
+			all = append(all, when+" "+string(s))
+		}
+	}
+	return append(all, "ended")
+}
+
+// Killed at any step of any host, with whatever fault, the run ends as if it had not been.
+func TestKilledAtEveryStep(t *testing.T) {
+	state := template(t)
+	for _, point := range points() {
+		t.Run(point, func(t *testing.T) {
+			t.Parallel()
+			killed(t, state, point)
+		})
+	}
+}
+
+// So it does when it is killed at one step and then, taken up again, at another.
+func TestKilledTwice(t *testing.T) {
+	state := template(t)
+	for _, pair := range [][]string{
+		{"effect enter", "effect leave"}, {"after check", "effect enter"}, {"effect repair", "before leave"},
+		{"effect leave", "after confirm"}, {"effect enter", "effect enter"}, {"recorded repair", "ended"},
+	} {
+		t.Run(strings.Join(pair, ", "), func(t *testing.T) {
+			t.Parallel()
+			killed(t, state, pair...)
+		})
+	}
+}
+
+func killed(t *testing.T, state []byte, points ...string) {
+	w := newWorld(t, names(faults())...)
+	url := w.serve(t)
+	path := crashState(t, state)
+	for _, point := range points {
+		cmd := startChild(t, path, url, point, "")
+		cmd.Wait()
+		if got := cmd.ProcessState.String(); got != "signal: killed" {
+			t.Fatalf("at %q the child ended with %s: %s", point, got, cmd.Stderr)
+		}
+	}
+	finish(t, path, w, url)
+}
+
+// Killed at any moment, again and again, the run ends as if it had not been.
+func TestKilledAtRandom(t *testing.T) {
+	state := template(t)
+	for seed := range uint64(4) {
+		t.Run(fmt.Sprint(seed), func(t *testing.T) {
+			t.Parallel()
+			r := rand.New(rand.NewPCG(seed, 1))
+			w := newWorld(t, names(faults())...)
+			url := w.serve(t)
+			path := crashState(t, state)
+			for range 5 {
+				cmd := startChild(t, path, url, "", "")
+				time.Sleep(time.Duration(r.IntN(700)) * time.Millisecond) // the moment is what is tried
+				cmd.Process.Kill()
+				cmd.Wait()
+			}
+			finish(t, path, w, url)
+		})
+	}
+}
