@@ -120,8 +120,12 @@ func (r *rows) header(mapping map[string]string) error {
 	if errors.Is(err, io.EOF) {
 		return errors.New("it is empty; its first row must name the columns, one of them \"name\"")
 	}
+	var parse *stdcsv.ParseError
+	if errors.As(err, &parse) {
+		return fmt.Errorf("line %d: the header is broken: %w", parse.StartLine+r.text.skipped, reason(err))
+	}
 	if err != nil {
-		return fmt.Errorf("line %d: the header is broken: %w", r.text.line(), reason(err))
+		return err
 	}
 	r.line = r.text.line()
 	cols, notes, err := resolve(names, mapping)
