@@ -184,6 +184,10 @@ func findKernel(dir string, d deb) (*Kernel, error) {
 // runIn runs a program in dir and returns what it printed; its error names the program and
 // ends with what it complained about.
 func runIn(ctx context.Context, dir, name string, args ...string) ([]byte, error) {
+	return runEnv(ctx, dir, nil, name, args...)
+}
+
+func runEnv(ctx context.Context, dir string, env []string, name string, args ...string) ([]byte, error) {
 	p, err := find(name)
 	if err != nil {
 		return nil, err
@@ -193,6 +197,7 @@ func runIn(ctx context.Context, dir, name string, args ...string) ([]byte, error
 	c.Dir, c.Stdout, c.Stderr = dir, &out, &complaint
 	// Fixed times and words, whoever builds.
 	c.Env = append(os.Environ(), "LC_ALL=C", "TZ=UTC", fmt.Sprintf("SOURCE_DATE_EPOCH=%d", epoch))
+	c.Env = append(c.Env, env...)
 	if err := c.Run(); err != nil {
 		return nil, fmt.Errorf("%s: %w: %s", name, err, strings.TrimSpace(complaint.String()))
 	}

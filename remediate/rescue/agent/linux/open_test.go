@@ -3,19 +3,18 @@
 package linux_test
 
 import (
-	"bytes"
 	"context"
 	"crypto/sha256"
 	"errors"
 	"io/fs"
 	"os"
-	"os/exec"
 	"path/filepath"
 	"strings"
 	"testing"
 
 	"unbrick/remediate/lab/testenv"
 	"unbrick/remediate/rescue/agent/linux"
+	"unbrick/remediate/rescue/agent/linux/ntfstest"
 	"unbrick/remediate/rescue/wire"
 )
 
@@ -25,54 +24,15 @@ const (
 	good      = driverDir + "C-00000285-00000000-00000007.sys"
 )
 
-func run(t *testing.T, name string, args ...string) string {
-	t.Helper()
-	out, err := exec.Command(name, args...).CombinedOutput()
-	if err != nil {
-		t.Fatalf("%s: %v: %s", name, err, out)
-	}
-	return string(out)
-}
-
-// ntfsImage makes an NTFS volume in a plain file, with a faulty and a good file on it and
-// what else is given.
-func ntfsImage(t *testing.T, more map[string]string) string {
-	needMount(t)
-	image := filepath.Join(t.TempDir(), "part.img")
-	if err := errors.Join(os.WriteFile(image, nil, 0o600), os.Truncate(image, 32<<20)); err != nil {
-		t.Fatal(err)
-	}
-	run(t, "mkntfs", "-F", "-Q", "-q", "-L", "Windows", "-s", "512", "-p", "2048", "-H", "255", "-S", "63", image)
-	populate(t, image, more)
-	return image
+// windows is a volume with a faulty and a good file, and what else is given.
+func windows(more ...ntfstest.File) []ntfstest.File {
+	return append(more, ntfstest.File{Name: faulty, Content: strings.Repeat("\x00", 5000)}, ntfstest.File{Name: good, Content: "good"})
 }
 
 func needMount(t *testing.T) {
-	testenv.Need(t, "ntfs-3g", "ntfsrecover", "mkntfs", "ntfscp", "wimcapture", "wimapply", "/dev/fuse")
+	testenv.Need(t, "ntfs-3g", "ntfsrecover", "ntfsfix", "ntfscat", "/dev/fuse")
 	if os.Getuid() != 0 {
 		testenv.Missing(t, "root, to mount")
-	}
-}
-
-// setLog writes the pages at the start of the journal. mkntfs fills a journal with ones, so
-// the longest stretch of ones is where it is; this finds it without the code under test.
-func setLog(t *testing.T, image string, pages ...[]byte) {
-	t.Helper()
-	b, err := os.ReadFile(image)
-	if err != nil {
-		t.Fatal(err)
-	}
-	at := bytes.Index(b, bytes.Repeat([]byte{0xff}, 256<<10))
-	if at < 0 {
-		t.Fatal("cannot find the journal in the image")
-	}
-	f, err := os.OpenFile(image, os.O_WRONLY, 0)
-	if err != nil {
-		t.Fatal(err)
-	}
-	_, err = f.WriteAt(bytes.Join(pages, nil), int64(at))
-	if err = errors.Join(err, f.Close()); err != nil {
-		t.Fatal(err)
 	}
 }
 
@@ -90,13 +50,16 @@ func ntfs(t *testing.T, image string) *linux.NTFS {
 }
 
 func TestOpen(t *testing.T) {
-	v20 := restart{major: 2, minor: 0, lsn: 0x100000, logSize: 2 << 20}.page()
-	v11 := restart{major: 1, minor: 1, lsn: 0x100000, logSize: 2 << 20}.page()
-	future := restart{major: 3, minor: 0, lsn: 0x100000, logSize: 2 << 20}.page()
-	hibernated := map[string]string{"hiberfil.sys": "hibr" + strings.Repeat("\x01", 8192)}
+	v20 := &ntfstest.Restart{Major: 2, LSN: 0x100000}
+	v11 := &ntfstest.Restart{Major: 1, Minor: 1, LSN: 0x100000}
+	future := &ntfstest.Restart{Major: 3, LSN: 0x100000}
+	saved := "hibr" + strings.Repeat("\x01", 8192)
+	hibernated := []ntfstest.File{{Name: "hiberfil.sys", Content: saved}}
+	otherCase := []ntfstest.File{{Name: "HiberFil.SYS", Content: saved}}
+	givenUp := []ntfstest.File{{Name: "hiberfil.sys", Content: strings.Repeat("\x00", 8192)}}
 	for name, c := range map[string]struct {
-		more    map[string]string
-		log     []byte
+		more    []ntfstest.File
+		log     *ntfstest.Restart
 		allow   wire.Allow
 		refused func(error) bool // nil where it must open
 	}{
@@ -105,18 +68,19 @@ func TestOpen(t *testing.T) {
 		"1.1 beyond replay":    {log: v11, refused: isJournal},
 		"2.0, may be lost":     {log: v20, allow: wire.Allow{DropJournal: true}},
 		"1.1, may be lost":     {log: v11, allow: wire.Allow{DropJournal: true}},
-		"session given up":     {more: map[string]string{"hiberfil.sys": strings.Repeat("\x00", 8192)}},
+		"session given up":     {more: givenUp},
 		"hibernated":           {more: hibernated, refused: isHibernated},
-		"HiberFil.SYS":         {more: map[string]string{"HiberFil.SYS": hibernated["hiberfil.sys"]}, refused: isHibernated},
+		"HiberFil.SYS":         {more: otherCase, refused: isHibernated},
 		"hibernated and 2.0":   {more: hibernated, log: v20, refused: isHibernated},
 		"hibernated, allowed":  {more: hibernated, allow: wire.Allow{Hibernated: true}},
 		"unknown journal":      {log: future, refused: isJournal},
 		"unknown, may be lost": {log: future, allow: wire.Allow{DropJournal: true}},
 	} {
 		t.Run(name, func(t *testing.T) {
-			image := ntfsImage(t, c.more)
+			needMount(t)
+			image := ntfstest.Volume(t, windows(c.more...)...)
 			if c.log != nil {
-				setLog(t, image, c.log, c.log)
+				ntfstest.SetLog(t, image, *c.log)
 			}
 			before := sum(t, image)
 			n := ntfs(t, image)
@@ -149,7 +113,7 @@ func TestOpenReplays(t *testing.T) {
 	for name, major := range map[string]uint16{"Windows 7": 1, "Windows 10": 2} {
 		t.Run(name, func(t *testing.T) {
 			needMount(t)
-			image := crash(t, major)
+			image := ntfstest.Crashed(t, major, windows()...)
 			if l := readLog(t, image); l.Clean || l.Major != int(major) {
 				t.Fatalf("the test's own volume has a journal that is %s", l)
 			}
@@ -193,24 +157,25 @@ func isJournal(err error) bool {
 // checkRepaired looks from outside: the faulty file gone, the good one untouched.
 func checkRepaired(t *testing.T, image string) {
 	t.Helper()
-	if got, err := cat(image, good); err != nil || got != "good" {
+	if got, err := ntfstest.Cat(image, good); err != nil || got != "good" {
 		t.Errorf("the good file reads %q, %v", got, err)
 	}
-	if got, err := cat(image, faulty); err == nil {
+	if got, err := ntfstest.Cat(image, faulty); err == nil {
 		t.Errorf("the faulty file is still there, %d bytes", len(got))
 	}
 }
 
 func TestOpenToReadChangesNothing(t *testing.T) {
-	for name, log := range map[string][]byte{
+	for name, log := range map[string]*ntfstest.Restart{
 		"clean":       nil,
-		"1.1 unclean": restart{major: 1, minor: 1, lsn: 1 << 20, logSize: 2 << 20}.page(),
-		"2.0 unclean": restart{major: 2, lsn: 1 << 20, logSize: 2 << 20}.page(),
+		"1.1 unclean": {Major: 1, Minor: 1, LSN: 1 << 20},
+		"2.0 unclean": {Major: 2, LSN: 1 << 20},
 	} {
 		t.Run(name, func(t *testing.T) {
-			image := ntfsImage(t, map[string]string{"hiberfil.sys": "hibr" + strings.Repeat("\x01", 8192)})
+			needMount(t)
+			image := ntfstest.Volume(t, windows(ntfstest.File{Name: "hiberfil.sys", Content: "hibr" + strings.Repeat("\x01", 8192)})...)
 			if log != nil {
-				setLog(t, image, log, log)
+				ntfstest.SetLog(t, image, *log)
 			}
 			before := sum(t, image)
 			v, closer, err := ntfs(t, image).Open(t.Context(), false, wire.Allow{Hibernated: true, DropJournal: true})
@@ -235,7 +200,8 @@ func TestOpenToReadChangesNothing(t *testing.T) {
 }
 
 func TestOpenLeavesNothingBehind(t *testing.T) {
-	image := ntfsImage(t, nil)
+	needMount(t)
+	image := ntfstest.Volume(t, windows()...)
 	n := ntfs(t, image)
 	_, closer, err := n.Open(t.Context(), true, wire.Allow{})
 	if err != nil {
@@ -258,7 +224,8 @@ func TestOpenLeavesNothingBehind(t *testing.T) {
 }
 
 func TestOpenWhatIsNoVolume(t *testing.T) {
-	image := ntfsImage(t, nil)
+	needMount(t)
+	image := ntfstest.Volume(t, windows()...)
 	empty := filepath.Join(t.TempDir(), "empty")
 	if err := os.WriteFile(empty, make([]byte, 1<<20), 0o600); err != nil {
 		t.Fatal(err)
