@@ -1,0 +1,114 @@
+package vm_test
+
+import (
+	"context"
+	"log"
+	"net/http"
+	"os"
+	"path/filepath"
+	"sync"
+	"testing"
+	"time"
+
+	"unbrick/remediate/driver/redfish/redfishtest"
+	"unbrick/remediate/lab/testenv"
+	"unbrick/remediate/lab/vm"
+)
+
+// patience is for a whole boot in an emulator on a machine that is busy otherwise.
+const patience = 4 * time.Minute
+
+// needs is what a disk is built with, and what runs it.
+func needs(t *testing.T) {
+	t.Helper()
+	testenv.Need(t, "qemu-system-x86_64", "/usr/share/OVMF/OVMF_CODE_4M.ms.fd", "/usr/lib/shim/shimx64.efi.signed",
+		"/usr/lib/grub/x86_64-efi-signed/grubx64.efi.signed", "mkfs.vfat", "mcopy", "sfdisk",
+		"mkntfs", "ntfs-3g", "wimcapture", "wimapply", "apt-get", "dpkg-deb", "depmod")
+}
+
+// shared is where the tests keep what they build once.
+var shared string
+
+func TestMain(m *testing.M) {
+	var err error
+	if shared, err = os.MkdirTemp("", "unbrick-vm-"); err != nil {
+		log.Fatal(err)
+	}
+	code := m.Run()
+	os.RemoveAll(shared)
+	os.Exit(code)
+}
+
+// system is built by the first test that needs it.
+var system = sync.OnceValues(func() (*vm.System, error) {
+	return vm.BuildSystem(context.Background(), vm.SystemOptions{Dir: shared})
+})
+
+// newMachine returns a host that is off and goes away with the test.
+func newMachine(t *testing.T, d vm.Disk) *vm.Machine {
+	t.Helper()
+	sys, err := system()
+	if err != nil {
+		t.Fatal(err)
+	}
+	dir := t.TempDir()
+	m, err := vm.New(t.Context(), vm.Options{
+		Dir: dir, Name: "WS-0001", Serial: "SN0001", UUID: "4c4c4544-0042-3510-8052-b4c04f4e3132",
+		MAC: "52:54:00:12:34:56", System: sys, Disk: d, Accel: os.Getenv("UNBRICK_ACCEL"),
+	})
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() {
+		if err := m.Close(); err != nil {
+			t.Error(err)
+		}
+		if b, err := os.ReadFile(filepath.Join(dir, "console.log")); t.Failed() && err == nil {
+			t.Logf("the console:\n%s", b)
+		}
+	})
+	return m
+}
+
+func TestHostComesUp(t *testing.T) {
+	needs(t)
+	ctx, cancel := context.WithTimeout(t.Context(), patience)
+	defer cancel()
+	m := newMachine(t, vm.Disk{Good: true})
+	start := time.Now()
+	m.Start(redfishtest.Boot{Device: redfishtest.Hdd})
+	if err := m.Await(ctx, "answers on port 5985", 1); err != nil {
+		t.Fatal(err)
+	}
+	if err := m.Await(ctx, "Secure Boot is on", 1); err != nil {
+		t.Error(err)
+	}
+	t.Logf("up after %.1f s", time.Since(start).Seconds())
+	resp, err := http.Get("http://" + m.Address() + "/wsman")
+	if err != nil {
+		t.Fatal(err)
+	}
+	resp.Body.Close()
+	if resp.StatusCode != http.StatusMethodNotAllowed || resp.Header.Get("Server") != "Microsoft-HTTPAPI/2.0" {
+		t.Errorf("the stand-in answers %s, %v: not as Windows does", resp.Status, resp.Header)
+	}
+	m.Stop()
+	if _, err := http.Get("http://" + m.Address() + "/wsman"); err == nil {
+		t.Error("a host without power answers")
+	}
+}
+
+func TestFaultyHostLoops(t *testing.T) {
+	needs(t)
+	ctx, cancel := context.WithTimeout(t.Context(), patience)
+	defer cancel()
+	m := newMachine(t, vm.Disk{Faulty: true, Good: true})
+	start := time.Now()
+	m.Start(redfishtest.Boot{Device: redfishtest.Hdd})
+	for n := range 2 {
+		if err := m.Await(ctx, "*** STOP: 0x00000050", n+1); err != nil {
+			t.Fatal(err)
+		}
+		t.Logf("stop %d after %.1f s", n+1, time.Since(start).Seconds())
+	}
+}

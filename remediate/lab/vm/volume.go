@@ -1,0 +1,128 @@
+package vm
+
+import (
+	"crypto/sha256"
+	"encoding/binary"
+	"encoding/hex"
+	"errors"
+	"fmt"
+	"io"
+	"os"
+	"path"
+	"strconv"
+	"strings"
+	"time"
+
+	"www.velocidex.com/golang/go-ntfs/parser"
+)
+
+// A File is one file as it stands on a volume.
+type File struct {
+	Size    int64
+	ModTime time.Time // last write
+	SHA256  string    // of the content, lower-case hex
+}
+
+// ReadVolume reads all files of the NTFS volume on a disk image, by path, while no host runs
+// from it. It reads by a library that has nothing in common with what wrote: neither
+// ntfs-3g nor wimlib.
+func ReadVolume(disk string) (map[string]File, error) {
+	f, err := os.Open(disk)
+	if err != nil {
+		return nil, fmt.Errorf("cannot read the disk: %w", err)
+	}
+	defer f.Close()
+	start, size, err := findNTFS(f)
+	if err != nil {
+		return nil, fmt.Errorf("cannot read %s: %w", disk, err)
+	}
+	pages, err := parser.NewPagedReader(io.NewSectionReader(f, start, size), 4096, 4096)
+	if err != nil {
+		return nil, err
+	}
+	ntfs, err := parser.GetNTFSContext(pages, 0)
+	if err != nil {
+		return nil, fmt.Errorf("cannot read the NTFS volume: %w", err)
+	}
+	defer ntfs.Close()
+	files := map[string]File{}
+	const root = 5 // the MFT record of the root directory
+	if err := walk(ntfs, root, "", files); err != nil {
+		return nil, fmt.Errorf("cannot read the NTFS volume: %w", err)
+	}
+	return files, nil
+}
+
+// walk adds the files under one directory.
+func walk(ntfs *parser.NTFSContext, record int64, dir string, files map[string]File) error {
+	entry, err := ntfs.GetMFT(record)
+	if err != nil {
+		return err
+	}
+	for _, info := range parser.ListDir(ntfs, entry) {
+		if info.Name == "" || info.Name == "." || dir == "" && strings.HasPrefix(info.Name, "$") {
+			continue // the file system's own
+		}
+		id, _, _ := strings.Cut(info.MFTId, "-") // record-attribute-stream
+		n, err := strconv.ParseInt(id, 10, 64)
+		if err != nil {
+			return fmt.Errorf("%s: record %q: %w", info.Name, info.MFTId, err)
+		}
+		name := path.Join(dir, info.Name)
+		if info.IsDir {
+			if err := walk(ntfs, n, name, files); err != nil {
+				return err
+			}
+			continue
+		}
+		sum, err := hash(ntfs, n, info.Size)
+		if err != nil {
+			return fmt.Errorf("%s: %w", name, err)
+		}
+		files[name] = File{info.Size, info.Mtime.UTC(), sum}
+	}
+	return nil
+}
+
+// hash reads the unnamed data of one file.
+func hash(ntfs *parser.NTFSContext, record, size int64) (string, error) {
+	entry, err := ntfs.GetMFT(record)
+	if err != nil {
+		return "", err
+	}
+	const data = 128 // the attribute's type
+	r, err := parser.OpenStream(ntfs, entry, data, parser.WILDCARD_STREAM_ID, "")
+	if err != nil {
+		return "", err
+	}
+	h := sha256.New()
+	if n, err := io.Copy(h, io.NewSectionReader(r, 0, size)); err != nil || n != size {
+		return "", fmt.Errorf("read %d of %d bytes: %w", n, size, err)
+	}
+	return hex.EncodeToString(h.Sum(nil)), nil
+}
+
+// findNTFS returns where the NTFS volume is, in bytes, by the GPT of the disk.
+func findNTFS(disk io.ReaderAt) (start, size int64, err error) {
+	header := make([]byte, 92)
+	if _, err := disk.ReadAt(header, sector); err != nil {
+		return 0, 0, err
+	}
+	if string(header[:8]) != "EFI PART" {
+		return 0, 0, errors.New("the disk has no GPT")
+	}
+	le := binary.LittleEndian
+	table, count, width := int64(le.Uint64(header[72:])), int64(le.Uint32(header[80:])), int64(le.Uint32(header[84:]))
+	for i := range count {
+		e := make([]byte, 48)
+		if _, err := disk.ReadAt(e, table*sector+i*width); err != nil {
+			return 0, 0, err
+		}
+		first, last := int64(le.Uint64(e[32:])), int64(le.Uint64(e[40:]))
+		boot := make([]byte, 11)
+		if _, err := disk.ReadAt(boot, first*sector); err == nil && string(boot[3:]) == "NTFS    " {
+			return first * sector, (last - first + 1) * sector, nil
+		}
+	}
+	return 0, 0, errors.New("the disk has no NTFS volume")
+}
