@@ -54,6 +54,9 @@ func (r Report) Proof() error {
 	if removed > 0 || r.has(playbooks.Good) {
 		return nil
 	}
+	if len(r.Volumes) == 0 {
+		return fmt.Errorf("no volume with Windows was found")
+	}
 	if unread := r.unread(); len(unread) > 0 {
 		return fmt.Errorf("nothing was removed, and not every volume was read: %s", strings.Join(unread, "; "))
 	}
@@ -79,9 +82,6 @@ func (r Report) unread() []string {
 }
 
 func (r Report) summary() string {
-	if len(r.Volumes) == 0 {
-		return "the host has no volume with Windows"
-	}
 	var names []string
 	for _, v := range r.Volumes {
 		names = append(names, fmt.Sprintf("%s is %s", v.Volume, v.Verdict))

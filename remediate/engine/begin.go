@@ -60,6 +60,9 @@ func (e *OtherRunError) Error() string {
 // and r names another ID. If the latest run is another one and has not ended, the error is an
 // *OtherRunError. Nothing is half begun: a run whose hosts were not all stored is dropped.
 func (s *Store) Begin(ctx context.Context, r Run, hosts iter.Seq[Planned]) (Run, error) {
+	if r.Source == nil {
+		r.Source = []byte{}
+	}
 	sum := sha256.Sum256(r.Source)
 	r.playbookDigest = hex.EncodeToString(sum[:])
 	old, err := s.Run(ctx, "")

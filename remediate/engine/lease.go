@@ -142,13 +142,11 @@ func (l *lease) lockFile(ctx context.Context) error {
 	if err := ownFile(path); err != nil {
 		return fmt.Errorf("cannot lock %s: %w", l.store.path, err)
 	}
-	db, err := openSQLite(path, "locking_mode(EXCLUSIVE)")
+	db, err := openSQLite(path, 0, "locking_mode(EXCLUSIVE)")
 	if err != nil {
 		return err
 	}
-	if _, err = db.ExecContext(ctx, `PRAGMA busy_timeout = 0`); err == nil {
-		_, err = db.ExecContext(ctx, `CREATE TABLE IF NOT EXISTS lock (held INTEGER); DELETE FROM lock; INSERT INTO lock VALUES (1)`)
-	}
+	_, err = db.ExecContext(ctx, `CREATE TABLE IF NOT EXISTS lock (held INTEGER); DELETE FROM lock; INSERT INTO lock VALUES (1)`)
 	if err == nil {
 		l.lock = db
 		return nil

@@ -82,10 +82,14 @@ func (s *Store) name() string {
 	return "the database"
 }
 
-// ownFile makes sure that the file is there and nobody else can read it: SQLite gives the
-// files beside it the same mode.
+// ownFile creates the file if it is not there, so that nobody else can read it: SQLite gives
+// the files beside it the same mode. One that is there is not opened: closing it again would
+// drop the locks that this process has on it.
 func ownFile(path string) error {
-	f, err := os.OpenFile(path, os.O_RDWR|os.O_CREATE, 0o600)
+	f, err := os.OpenFile(path, os.O_RDWR|os.O_CREATE|os.O_EXCL, 0o600)
+	if errors.Is(err, fs.ErrExist) {
+		return nil
+	}
 	if err != nil {
 		return err
 	}
@@ -101,15 +105,16 @@ func (s *Store) connect() (*sql.DB, error) {
 		db.SetMaxOpenConns(16)
 		return db, nil
 	}
-	return openSQLite(s.path, "journal_mode(WAL)")
+	return openSQLite(s.path, 10*time.Second, "journal_mode(WAL)")
 }
 
 // openSQLite opens the file with one connection: as fast as eight, and it keeps the
-// write-ahead log short. A commit is on disk when it returns.
-func openSQLite(path, pragma string) (*sql.DB, error) {
+// write-ahead log short. A commit is on disk when it returns. patience is how long it waits for
+// the locks of other processes.
+func openSQLite(path string, patience time.Duration, pragma string) (*sql.DB, error) {
 	u := url.URL{Scheme: "file", Path: filepath.ToSlash(path)}
 	q := url.Values{"_txlock": {"immediate"}, "_pragma": {
-		"busy_timeout(10000)", "foreign_keys(ON)", "synchronous(FULL)", pragma}}
+		fmt.Sprintf("busy_timeout(%d)", patience.Milliseconds()), "foreign_keys(ON)", "synchronous(FULL)", pragma}}
 	u.RawQuery = q.Encode()
 	db, err := sql.Open("sqlite", u.String())
 	if err != nil {
