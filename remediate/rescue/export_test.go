@@ -1,6 +1,10 @@
 package rescue
 
-import "net/http"
+import (
+	"net/http"
+
+	"unbrick/remediate/rescue/wire"
+)
 
 // Around puts h between agents and the server.
 func (cfg Config) Around(h func(http.Handler) http.Handler) Config {
@@ -12,7 +16,7 @@ func (cfg Config) Around(h func(http.Handler) http.Handler) Config {
 var Identify = identify
 
 // Judge is judge.
-var Judge = judge
+var Judge func(wire.Report) error = judge
 
 // Token returns the token of a target, which nobody else can.
 var Token = (*Server).token

@@ -181,7 +181,11 @@ func (b *safeBuffer) String() string {
 	return b.b.String()
 }
 
-var seed = rand.NewPCG(2024, 719)
+// filing returns a new key, filed under the host.
+func filing(host string) keytest.Filing {
+	src := rand.NewPCG(rand.Uint64(), rand.Uint64())
+	return keytest.Filing{ID: keytest.NewKeyID(src), Host: host, Key: keytest.NewKey(src)}
+}
 
 const uuid = "4c4c4544-0042-3510-8054-b2c04f4a4b31"
 
@@ -228,7 +232,7 @@ func (l *lab) start() {
 
 // lock locks a volume with a new key, and returns the key and the id of its protector.
 func (l *lab) lock(v *volume) keytest.Filing {
-	f := keytest.Filing{ID: keytest.NewKeyID(seed), Host: l.target.Host.Name, Key: keytest.NewKey(seed)}
+	f := filing(l.target.Host.Name)
 	v.protectors, v.key = append(v.protectors, f.ID.String()), f.Key
 	return f
 }
@@ -297,4 +301,3 @@ func final(err error) bool {
 	var f *remediate.FinalError
 	return errors.As(err, &f)
 }
-

@@ -22,14 +22,14 @@ import (
 //	files were removed                          nil
 //	a volume could not be read, or hibernates   error: another route may
 //	only good files                             nil: the good one is the evidence
-//	a volume is locked, an escrow was silent    error: it may answer another time
+//	a volume is locked, nobody knows of a key   error: an escrow may answer another time
 //	a volume is locked, nobody has the key      FinalError, with the ids of its protectors
 //	the file is nowhere                         FinalError: nothing found is not fixed
 //
 // A locked data volume beside a repaired system is the normal case, which is why locked stands
 // so low. The report is the word of a program on a host that anyone may have forged: it moves
 // the host on, and confirm has to see Windows up.
-func judge(r wire.Report, escrowTrouble bool) error {
+func judge(r wire.Report) error {
 	n := count(r)
 	switch {
 	case r.Error != "":
@@ -46,8 +46,8 @@ func judge(r wire.Report, escrowTrouble bool) error {
 		return fmt.Errorf("cannot read every volume: %s", strings.Join(n.errs, "; "))
 	case n.good:
 		return nil
-	case len(n.locked) > 0 && escrowTrouble:
-		return fmt.Errorf("the volume is locked, and %s: %s", deniedTrouble, strings.Join(n.locked, "; "))
+	case len(n.locked) > 0 && len(r.Unanswered) > 0:
+		return fmt.Errorf("the volume is locked, and it is not known whether there is a key: %s", strings.Join(n.locked, "; "))
 	case len(n.locked) > 0:
 		return &remediate.FinalError{Err: fmt.Errorf("the volume is locked and was not opened: %s", strings.Join(n.locked, "; "))}
 	}
@@ -71,25 +71,24 @@ func count(r wire.Report) (n tally) {
 			n.locked = append(n.locked, v.Volume+": "+v.Error)
 			continue
 		}
-		if v.Error != "" || v.Verdict == playbooks.Unreadable {
-			n.errs = append(n.errs, v.Volume+": "+or(v.Error, string(v.Verdict)))
-		}
-		before := len(n.left)
+		left, removed, wrong := len(n.left), n.removed, trouble(v)
 		for _, f := range v.Findings {
 			n.add(v.Volume, f)
 		}
 		switch {
-		case !v.Verdict.Affected():
-		case v.Error != "": // it was not seen to be well again
-			n.left = append(n.left, v.Volume+": "+v.Error)
-		case n.removed == 0 && len(n.left) == before: // affected, and no file to show for it
+		case v.Verdict.Affected() && wrong != "": // it was not seen to be well again
+			n.left = append(n.left, v.Volume+": "+wrong)
+		case v.Verdict.Affected() && n.removed == removed && len(n.left) == left: // and no file to show for it
 			n.left = append(n.left, v.Volume+": "+string(v.Verdict))
+		case wrong != "":
+			n.errs = append(n.errs, v.Volume+": "+wrong)
 		}
 	}
 	return n
 }
 
 func (n *tally) add(volume string, f playbooks.Finding) {
+	n.good = n.good || f.Verdict == playbooks.Good
 	for _, file := range f.Files {
 		switch {
 		case file.Faulty && file.Removed:
@@ -98,17 +97,23 @@ func (n *tally) add(volume string, f playbooks.Finding) {
 			n.left = append(n.left, volume+": "+file.Path)
 		}
 	}
-	if f.Error != "" || f.Verdict == playbooks.Unreadable {
-		n.errs = append(n.errs, volume+": "+f.Root+": "+or(f.Error, string(f.Verdict)))
-	}
-	n.good = n.good || f.Verdict == playbooks.Good
 }
 
-func or(a, b string) string {
-	if a != "" {
-		return a
+// trouble says what could not be found out or done on a volume, or nothing. The volume's own
+// error has those of its findings in it.
+func trouble(v playbooks.VolumeResult) string {
+	if v.Error != "" {
+		return v.Error
 	}
-	return b
+	for _, f := range v.Findings {
+		if f.Error != "" || f.Verdict == playbooks.Unreadable {
+			return fmt.Sprintf("%s: %s %s", f.Root, f.Verdict, f.Error)
+		}
+	}
+	if v.Verdict == playbooks.Unreadable {
+		return string(v.Verdict)
+	}
+	return ""
 }
 
 // public is what the engine keeps of a report. The keys that were released are those that
@@ -117,7 +122,11 @@ func public(r wire.Report, live *repair) remediate.Report {
 	released := slices.Clone(r.Released)
 	if live != nil {
 		live.mu.Lock()
-		released = append(released, live.released...)
+		for id, times := range live.released {
+			if times > 0 {
+				released = append(released, id.String())
+			}
+		}
 		live.mu.Unlock()
 	}
 	slices.Sort(released)

@@ -105,9 +105,16 @@ func (s *Server) indexFile(k kept) error {
 	}
 	s.index.Lock()
 	defer s.index.Unlock()
-	f, err := os.OpenFile(filepath.Join(s.cfg.Dir, quarantineDir, "index.jsonl"), os.O_CREATE|os.O_APPEND|os.O_WRONLY, 0o600)
+	f, err := os.OpenFile(filepath.Join(s.cfg.Dir, quarantineDir, "index.jsonl"), os.O_CREATE|os.O_APPEND|os.O_RDWR, 0o600)
 	if err != nil {
 		return fmt.Errorf("cannot write the index of the quarantine: %w", err)
+	}
+	last := []byte{'\n'}
+	if end, err := f.Seek(0, io.SeekEnd); err == nil && end > 0 {
+		f.ReadAt(last, end-1)
+	}
+	if last[0] != '\n' { // a crash cut off the last line: it must not spoil this one
+		line = append([]byte{'\n'}, line...)
 	}
 	_, err = f.Write(append(line, '\n'))
 	if err = errors.Join(err, f.Sync(), f.Close()); err != nil {

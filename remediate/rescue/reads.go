@@ -32,7 +32,7 @@ func (f Fetch) String() string {
 }
 
 // Fetched says how much of the target's image was read, from this process, since Image or
-// Repair was called for it here.
+// Repair was called for it here and until Repair returned.
 func (s *Server) Fetched(t remediate.Target) Fetch {
 	return s.knownReads(hashToken(s.token(t))).fetch()
 }

@@ -27,7 +27,7 @@ const (
 	deniedTooMany   = "too many requests for keys of one host"
 	deniedNoKey     = "no recovery key on record"
 	deniedOtherHost = "the escrow files this key under another host"
-	deniedTrouble   = "an escrow could not be asked"
+	deniedTrouble   = "the server could not get this key now (its log says why)"
 )
 
 // releaseKeys answers with the keys of the protectors asked for, each sealed to the agent's
@@ -62,8 +62,7 @@ func (s *Server) releaseKeys(c *call, cl *claim) (any, error) {
 		trouble = trouble || why == deniedTrouble
 	}
 	if trouble && len(ans.Sealed) == 0 {
-		c.live.noteTrouble()
-		return nil, refuse(http.StatusServiceUnavailable, "%s; ask again", deniedTrouble)
+		return nil, refuse(http.StatusServiceUnavailable, "%s", deniedTrouble)
 	}
 	return ans, nil
 }

@@ -37,11 +37,9 @@ type repair struct {
 	once     sync.Once
 
 	mu       sync.Mutex
-	last     string // what the agent last asked for, when
-	away     string // who was turned away
-	trouble  bool   // an escrow could not be asked
-	asked    map[bitlocker.KeyID]int
-	released []string
+	last     string                  // what the agent last asked for, when
+	away     string                  // who was turned away
+	released map[bitlocker.KeyID]int // every protector asked for, and how often its key went out
 }
 
 // Repair waits for the agent of this target to report, and returns the report; where it went
@@ -102,7 +100,7 @@ func (s *Server) enter(ctx context.Context, hash string, t remediate.Target, pb 
 	defer s.mu.Unlock()
 	r := s.live[hash]
 	if r == nil {
-		r = &repair{target: t, playbook: source, since: now, deadline: deadline, done: make(chan struct{}), asked: map[bitlocker.KeyID]int{}}
+		r = &repair{target: t, playbook: source, since: now, deadline: deadline, done: make(chan struct{}), released: map[bitlocker.KeyID]int{}}
 		s.live[hash] = r
 	}
 	r.waiters++
@@ -131,7 +129,7 @@ func (s *Server) outcome(ctx context.Context, hash string, r *repair) (_ remedia
 	var rep wire.Report
 	switch err := s.load(ctx, "report/"+hash, &rep); {
 	case err == nil:
-		return public(rep, r), judge(rep, r != nil && r.hadTrouble()), true
+		return public(rep, r), judge(rep), true
 	case !errors.Is(err, fs.ErrNotExist):
 		return remediate.Report{}, &remediate.RetryError{After: 10 * time.Second, Err: err}, true
 	}
@@ -253,31 +251,20 @@ func (r *repair) seen() (last, away string) {
 	return r.last, r.away
 }
 
-func (r *repair) noteTrouble() {
-	r.mu.Lock()
-	defer r.mu.Unlock()
-	r.trouble = true
-}
-
-func (r *repair) hadTrouble() bool {
-	r.mu.Lock()
-	defer r.mu.Unlock()
-	return r.trouble
-}
-
-// mayRelease counts a request for a key and says whether that is still what an agent does.
+// mayRelease notes that a key was asked for, and says whether that is still what an agent
+// does.
 func (r *repair) mayRelease(id bitlocker.KeyID) bool {
 	r.mu.Lock()
 	defer r.mu.Unlock()
-	if _, known := r.asked[id]; !known && len(r.asked) >= maxProtectors {
+	if _, known := r.released[id]; !known && len(r.released) >= maxProtectors {
 		return false
 	}
-	r.asked[id]++
-	return r.asked[id] <= maxRepeats
+	r.released[id] += 0
+	return r.released[id] < maxRepeats
 }
 
 func (r *repair) wasReleased(id bitlocker.KeyID) {
 	r.mu.Lock()
 	defer r.mu.Unlock()
-	r.released = append(r.released, id.String())
+	r.released[id]++
 }

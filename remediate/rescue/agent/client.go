@@ -105,11 +105,16 @@ func final(err error) bool {
 // the one that stood in the way.
 func (c *client) send(ctx context.Context, method, path string, body []byte, header http.Header, into any) error {
 	pause, limit := c.o.Pause, maxPause*c.o.Pause
+	var last error
 	for try := 1; ; try++ {
 		err := c.once(ctx, method, path, body, header, into)
 		if err == nil || final(err) {
 			return err
 		}
+		if last != nil && ctx.Err() != nil {
+			err = last // that time is up says nothing
+		}
+		last = err
 		c.o.Log.Debug("try failed", "path", path, "try", try, "err", err)
 		wait := time.NewTimer(pause/2 + rand.N(pause)) // not all hosts at once
 		select {

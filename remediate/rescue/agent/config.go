@@ -18,16 +18,18 @@ func ConfigFromImage(r io.Reader) (wire.Config, error) {
 	br := bufio.NewReaderSize(r, 4*wire.ConfigSize)
 	magic := []byte(wire.Magic)
 	for {
-		b, err := br.Peek(br.Size())
+		b, _ := br.Peek(br.Buffered())
 		i := bytes.Index(b, magic)
-		switch {
-		case i < 0 && err == io.EOF:
-			return wire.Config{}, errors.New("there is no configuration in this image: it is not one of unbrick's, or not all of it is here")
-		case i < 0 && err != nil:
+		if i < 0 {
+			br.Discard(max(0, len(b)-len(magic)+1)) // it may go on in what comes next
+			more, err := br.Peek(br.Size())
+			switch {
+			case bytes.Contains(more, magic), err == nil:
+				continue
+			case err == io.EOF:
+				return wire.Config{}, errors.New("there is no configuration in this image: it is not one of unbrick's, or not all of it is here")
+			}
 			return wire.Config{}, fmt.Errorf("cannot read the image: %w", err)
-		case i < 0:
-			br.Discard(len(b) - len(magic) + 1)
-			continue
 		}
 		br.Discard(i)
 		place, err := br.Peek(wire.ConfigSize)

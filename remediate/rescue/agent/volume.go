@@ -37,9 +37,6 @@ func (t *treatment) unlock(ctx context.Context) bool {
 	if len(ids) == 0 {
 		return true
 	}
-	// An escrow that is down for long must not take the time of the other volumes.
-	ctx, cancel := context.WithTimeout(ctx, time.Until(t.end)/2)
-	defer cancel()
 	var why []string
 	for _, id := range ids {
 		err := t.tryKey(ctx, id)
@@ -57,8 +54,12 @@ func (t *treatment) unlock(ctx context.Context) bool {
 }
 
 func (t *treatment) tryKey(ctx context.Context, id string) error {
+	// An escrow that is down must not take the time of other keys and volumes.
+	ctx, cancel := context.WithTimeout(ctx, time.Until(t.end)/2)
+	defer cancel()
 	key, denied, err := t.c.recoveryKey(ctx, id)
 	if err != nil {
+		t.report.Unanswered = append(t.report.Unanswered, id)
 		return err
 	}
 	if denied != "" {
