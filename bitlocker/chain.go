@@ -29,7 +29,7 @@ func VerifyLedger(r io.Reader) (n int, head string, err error) {
 	t := newTail()
 	torn, err := t.read(r)
 	if err == nil && torn != nil {
-		err = &LedgerError{t.seq + 1, "is incomplete, as after a crash: the release in it did not happen"}
+		err = t.bad("is incomplete, as after a crash: the release in it did not happen")
 	}
 	return t.seq, t.head, err
 }
@@ -54,30 +54,43 @@ func (t *tail) add(r record, hash string, size int) {
 	}
 }
 
-// fingerprint tells releases apart by everything but their time.
+// fingerprint is the same for the same key to the same recipient, wherever it was found and by
+// whatever address the recipient came.
 func fingerprint(r Release) (f [16]byte) {
+	r.Source, r.Address = "", ""
 	b, _ := json.Marshal(r) // strings alone: it cannot fail
 	h := sha256.Sum256(b)
 	copy(f[:], h[:])
 	return f
 }
 
+// maxLine is the longest line that a ledger may have: whatever is longer is another file.
+const maxLine = 64 << 10
+
 // read moves the tail past all good lines in r. It returns the last line if that is incomplete:
 // without its newline, or with the zeros a file system puts where it had no time to write.
 func (t *tail) read(r io.Reader) (torn []byte, err error) {
-	in := bufio.NewReaderSize(r, 64<<10)
+	in := bufio.NewReaderSize(r, maxLine)
 	for {
-		line, err := in.ReadBytes('\n')
-		if err != nil && !errors.Is(err, io.EOF) {
-			return nil, err
-		}
-		if len(line) == 0 {
-			return nil, nil
-		}
-		if err != nil || bytes.IndexByte(line, 0) >= 0 && atEOF(in) {
-			return line, nil
-		}
-		if err := t.check(line); err != nil {
+		line, err := in.ReadSlice('\n')
+		switch {
+		case err == nil && bytes.IndexByte(line, 0) < 0:
+			if err := t.check(line); err != nil {
+				return nil, err
+			}
+			continue
+		case err == nil, errors.Is(err, io.EOF):
+			if len(line) == 0 {
+				return nil, nil
+			}
+			torn = bytes.Clone(line) // looking for the end overwrites it
+			if atEOF(in) {
+				return torn, nil
+			}
+			return nil, t.bad("is not a record")
+		case errors.Is(err, bufio.ErrBufferFull):
+			return nil, t.bad("is not a record: it is too long for one")
+		default:
 			return nil, err
 		}
 	}
@@ -85,26 +98,28 @@ func (t *tail) read(r io.Reader) (torn []byte, err error) {
 
 func atEOF(in *bufio.Reader) bool {
 	_, err := in.Peek(1)
-	return err != nil
+	return errors.Is(err, io.EOF)
 }
+
+// bad says what is wrong with the line after the tail.
+func (t *tail) bad(reason string) error { return &LedgerError{t.seq + 1, reason} }
 
 // check verifies one line and moves the tail past it.
 func (t *tail) check(line []byte) error {
-	bad := func(reason string) error { return &LedgerError{t.seq + 1, reason} }
 	cut := len(line) - hashLen
 	if cut < 0 || !bytes.HasPrefix(line[cut:], []byte(hashKey)) || !bytes.HasSuffix(line, []byte(hashEnd)) {
-		return bad("is not a record")
+		return t.bad("is not a record")
 	}
 	hash := string(line[cut+len(hashKey) : len(line)-len(hashEnd)])
 	if sum(line[:cut]) != hash {
-		return bad("was changed: its hash is not that of its text")
+		return t.bad("was changed: its hash is not that of its text")
 	}
 	var r record
 	if err := json.Unmarshal(line, &r); err != nil {
-		return bad("is not a record")
+		return t.bad("is not a record")
 	}
 	if r.Prev != t.head || r.Seq != t.seq+1 {
-		return bad("does not follow the one before: lines were removed, added or exchanged")
+		return t.bad("does not follow the one before: lines were removed, added or exchanged")
 	}
 	t.add(r, hash, len(line))
 	return nil

@@ -158,6 +158,9 @@ func (l *Ledger) append(r record) error {
 	if err != nil {
 		return err
 	}
+	if len(line) > maxLine {
+		return fmt.Errorf("a record of %d bytes is too long for the ledger", len(line))
+	}
 	_, err = l.f.WriteAt(line, l.tail.size)
 	if err == nil {
 		err = l.f.Sync()

@@ -115,8 +115,12 @@ func TestLedgerMarksRepetitions(t *testing.T) {
 	l := open(t, path)
 	record(t, l, "PC1", "PC2", "PC1")
 	l.Close()
-	l = open(t, path) // a crash in between does not make it forget
-	record(t, l, "PC1")
+	l = open(t, path)       // a crash in between does not make it forget
+	moved := release("PC1") // the same session, however its packets travel and whoever had the key
+	moved.Address, moved.Source = "10.9.9.9:1", "elsewhere"
+	if err := l.Record(t.Context(), moved); err != nil {
+		t.Fatal(err)
+	}
 	other := release("PC1")
 	other.Sealed = "SHA256:def" // another boot of the same host: another session
 	if err := l.Record(t.Context(), other); err != nil {
@@ -168,6 +172,7 @@ func TestLedgerRefusesAfterTampering(t *testing.T) {
 		{"an empty line", join(line(1), []byte("\n"), line(2)), "line 2 of the ledger is not a record"},
 		{"something else", []byte("host,key_id,recovery_key\n"), "line 1 of the ledger is not a record"},
 		{"zeros in the middle", join(line(1), make([]byte, 20), []byte("\n"), line(2)), "line 2 of the ledger is not a record"},
+		{"a very long line", join(line(1), bytes.Repeat([]byte("x"), 1<<17), line(2)), "line 2 of the ledger is not a record: it is too long for one"},
 		{"Windows line ends", bytes.ReplaceAll(whole, []byte("\n"), []byte("\r\n")), "line 1 of the ledger is not a record"},
 	} {
 		t.Run(test.name, func(t *testing.T) {
@@ -273,6 +278,21 @@ func TestLedgerCannotBeOpened(t *testing.T) {
 		if _, err := bitlocker.OpenLedger(path); err == nil || !strings.HasPrefix(err.Error(), "cannot open ledger") {
 			t.Errorf("%s: error %v", name, err)
 		}
+	}
+}
+
+// What could not be read again is not written.
+func TestLedgerRefusesARecordTooLong(t *testing.T) {
+	path := filepath.Join(t.TempDir(), "ledger.jsonl")
+	l := open(t, path)
+	long := release("PC1")
+	long.Purpose = strings.Repeat("why ", 20000)
+	if err := l.Record(t.Context(), long); err == nil {
+		t.Error("recorded")
+	}
+	record(t, l, "PC2")
+	if n, _ := verify(t, path); n != 1 {
+		t.Errorf("%d records, want 1", n)
 	}
 }
 

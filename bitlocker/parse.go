@@ -62,6 +62,8 @@ func normalise(s string) (parts []string, err error) {
 		case ok:
 			run = append(run, d)
 			count++
+		case r == '-':
+			flush()
 		case unicode.Is(unicode.Cf, r): // invisible: direction marks, zero width, soft hyphen
 		case unicode.IsSpace(r), unicode.Is(unicode.Zs, r), unicode.Is(unicode.Pd, r), r == '−':
 			flush()
@@ -75,7 +77,10 @@ func normalise(s string) (parts []string, err error) {
 
 // digit maps the digits of ASCII, full width and both Arabic-Indic rows to ASCII.
 func digit(r rune) (byte, bool) {
-	for _, zero := range [...]rune{'0', '０', '٠', '۰'} {
+	if r < 0x80 {
+		return byte(r), r >= '0' && r <= '9'
+	}
+	for _, zero := range [...]rune{'０', '٠', '۰'} {
 		if r >= zero && r <= zero+9 {
 			return byte('0' + r - zero), true
 		}

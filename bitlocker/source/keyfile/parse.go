@@ -170,6 +170,9 @@ func (p *parser) lostID(text string) {
 // looksLikeKey says whether text is a key, or was one before somebody mistyped it. Host names
 // are shown to people, and no id or name has as many digits.
 func looksLikeKey(text string) bool {
+	if len(text) < 40 {
+		return false
+	}
 	_, err := bitlocker.ParseKey(text)
 	return err == nil || len(text)-len(strings.Trim(text, "0123456789-")) > 40
 }
