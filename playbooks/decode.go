@@ -30,6 +30,8 @@ func (e *InputError) Error() string {
 	return s
 }
 
+const maxErrors = 20 // reported at once
+
 // A decoder walks a YAML tree and collects every mistake with its place.
 type decoder struct {
 	name string
@@ -64,7 +66,14 @@ func excerpt(t *token.Token) (s string) {
 }
 
 func (d *decoder) fail(n ast.Node, format string, args ...any) {
-	d.errs = append(d.errs, d.at(n.GetToken(), format, args...))
+	if len(d.errs) == maxErrors {
+		return
+	}
+	t := n.GetToken()
+	if m, ok := n.(*ast.MappingNode); ok && !m.IsFlowStyle && len(m.Values) > 0 {
+		t = m.Values[0].Key.GetToken() // the library points to the first colon
+	}
+	d.errs = append(d.errs, d.at(t, format, args...))
 }
 
 func (d *decoder) check(n ast.Node, err error) {

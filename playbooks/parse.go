@@ -24,8 +24,8 @@ const (
 
 // Parse reads a playbook from YAML, as schema.json describes it. The name stands for the
 // source in errors. It is strict: unknown and duplicate keys, wrong types, anchors, aliases,
-// tags and second documents are errors. All that is wrong is reported at once; each error is
-// an *InputError.
+// tags and second documents are errors. What is wrong is reported at once, up to 20 mistakes;
+// each is an *InputError.
 func Parse(name string, src []byte) (*Playbook, error) {
 	d := &decoder{name: name}
 	root, err := d.document(src)

@@ -14,12 +14,7 @@ func (p *Playbook) Check(v Volume) ([]Finding, error) {
 // looked at is left alone. Each Finding says how the installation stood before, and its files
 // which of them are gone.
 func (p *Playbook) Apply(v Volume, keep Keeper) ([]Finding, error) {
-	return p.each(v, func(s Step, f *Finding) error {
-		if !f.Verdict.Affected() {
-			return nil
-		}
-		return s.Apply(v, f, keep)
-	})
+	return p.each(v, func(s Step, f *Finding) error { return s.Apply(v, f, keep) })
 }
 
 func (p *Playbook) each(v Volume, then func(Step, *Finding) error) ([]Finding, error) {
