@@ -21,6 +21,7 @@ type identities struct {
 	buf   []byte
 }
 
+// seen is the row in which a value stood first.
 type seen struct{ nth, line uint32 }
 
 type named struct {
@@ -35,6 +36,8 @@ type claim struct {
 	same          bool // the two rows say the same
 }
 
+// newIdentities returns an empty set. The seed differs from process to process, so that
+// nobody can write an inventory whose hashes collide.
 func newIdentities() identities {
 	return identities{seed: maphash.MakeSeed(), names: map[uint64]named{}, ids: map[uint64]seen{}}
 }
@@ -104,14 +107,17 @@ func (s *identities) hash(kind, value string) uint64 {
 // be added in any order. It tells whether two inventories say the same; it is no defence
 // against somebody who forges one.
 type digest struct {
-	sum [4]uint64
-	n   uint64
-	buf []byte
+	sum  [4]uint64
+	n    uint64
+	buf  []byte
+	keys []string // of labels
 }
 
 // add takes in h and returns the start of its own hash.
 func (d *digest) add(h *Host) uint64 {
-	d.buf = appendHost(d.buf[:0], h)
+	d.keys = slices.AppendSeq(d.keys[:0], maps.Keys(h.Labels))
+	slices.Sort(d.keys)
+	d.buf = appendHost(d.buf[:0], h, d.keys)
 	one := sha256.Sum256(d.buf)
 	var carry uint64
 	for i := range d.sum {
@@ -132,8 +138,9 @@ func (d *digest) String() string {
 }
 
 // appendHost writes everything of h but where it was read, so that no two hosts that differ
-// give the same bytes: each text after its length, each list after its count.
-func appendHost(b []byte, h *Host) []byte {
+// give the same bytes: each text after its length, each list after its count. labels are the
+// sorted keys of h.Labels.
+func appendHost(b []byte, h *Host, labels []string) []byte {
 	text := func(s string) {
 		b = binary.AppendUvarint(b, uint64(len(s)))
 		b = append(b, s...)
@@ -154,8 +161,8 @@ func appendHost(b []byte, h *Host) []byte {
 		text(r.Driver)
 		text(r.Address)
 	}
-	b = binary.AppendUvarint(b, uint64(len(h.Labels)))
-	for _, k := range slices.Sorted(maps.Keys(h.Labels)) {
+	b = binary.AppendUvarint(b, uint64(len(labels)))
+	for _, k := range labels {
 		text(k)
 		text(h.Labels[k])
 	}

@@ -2,7 +2,6 @@ package inventory
 
 import (
 	"context"
-	"errors"
 	"fmt"
 	"sort"
 )
@@ -28,6 +27,7 @@ type rowCount struct {
 	n     int
 }
 
+// see counts the row of e, unless it was counted for the value before.
 func (c *rowCount) see(e *RowError) {
 	if c.n == 0 || e.Line == 0 || e.Line != c.line || e.Place != c.place {
 		c.n++
@@ -41,12 +41,14 @@ type start struct {
 	place string
 }
 
+// A siteZone is the time zone of the first host of a site.
 type siteZone struct {
 	zone string
 	at   Origin
 	told bool
 }
 
+// newIntake returns an intake that has seen nothing.
 func newIntake(opts Options) *intake {
 	if opts.Keep == 0 {
 		opts.Keep = keepProblems
@@ -59,13 +61,15 @@ func newIntake(opts Options) *intake {
 	return in
 }
 
+// read judges all that the sources yield and passes on, in their order, the hosts that are
+// right in themselves. Whether another row claims the same is known only at the end: dropped
+// then says which of them must not be used.
 func (in *intake) read(ctx context.Context, sources []Source, keep func(Host)) error {
 	for h, err := range all(ctx, sources) {
-		var row *RowError
-		switch {
-		case errors.As(err, &row) && row.Warning:
+		switch row := rowError(err); {
+		case row != nil && row.Warning:
 			in.warn(row)
-		case errors.As(err, &row):
+		case row != nil:
 			in.sum.Problems.add(row, in.keep)
 			in.bad.see(row)
 		case err != nil:
@@ -83,6 +87,7 @@ func (in *intake) read(ctx context.Context, sources []Source, keep func(Host)) e
 	return nil
 }
 
+// warn records a value that is put aside.
 func (in *intake) warn(e *RowError) {
 	e.Warning = true
 	in.sum.Warnings.add(e, in.keep)
@@ -151,6 +156,7 @@ func (in *intake) checkZone(h *Host, at Origin) {
 	in.zones[h.Site] = seen
 }
 
+// origin returns where h was read first.
 func origin(h *Host) Origin {
 	if len(h.From) == 0 {
 		return Origin{Place: "inventory"}

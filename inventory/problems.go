@@ -33,6 +33,7 @@ func (p *Problems) Lines() []string {
 	return lines
 }
 
+// add records e, in full unless keep are kept already.
 func (p *Problems) add(e *RowError, keep int) {
 	p.Total++
 	if len(p.First) < keep {

@@ -16,6 +16,7 @@ func SameName(a, b string) bool { return strings.EqualFold(a, b) }
 // of characters, ? one, [a-f] one of these. ? also stands for a space, which ends a term.
 type Selector struct{ terms []term }
 
+// A term is one condition.
 type term struct {
 	field  string
 	values []string // lower case
@@ -105,6 +106,7 @@ func (s *Selector) Match(h Host) bool {
 	return true
 }
 
+// match says whether one of the values fits the host.
 func (t *term) match(h *Host) bool {
 	var v string
 	switch t.field {

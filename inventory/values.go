@@ -60,6 +60,7 @@ func ParseUUID(s string) (string, error) {
 	return s[:8] + "-" + s[8:12] + "-" + s[12:16] + "-" + s[16:20] + "-" + s[20:], nil
 }
 
+// isHex says that s is hexadecimal digits alone.
 func isHex(s string) bool {
 	for i := range len(s) {
 		c := s[i]
@@ -74,6 +75,9 @@ func isHex(s string) bool {
 // dots and bare digits; it refuses group addresses, which no adapter has.
 func ParseMAC(s string) (string, error) {
 	s = strings.TrimSpace(s)
+	if plainMAC(s) {
+		return s, nil
+	}
 	if len(s) == 12 && isHex(s) {
 		s = s[:4] + "." + s[4:8] + "." + s[8:]
 	}
@@ -87,6 +91,24 @@ func ParseMAC(s string) (string, error) {
 	return m.String(), nil
 }
 
+// plainMAC says that s is what ParseMAC would return: most files have it so.
+func plainMAC(s string) bool {
+	if len(s) != 17 || !strings.ContainsRune("02468ace", rune(s[1])) {
+		return false
+	}
+	for i := range len(s) {
+		c := s[i]
+		if i%3 == 2 {
+			if c != ':' {
+				return false
+			}
+		} else if (c < '0' || c > '9') && (c < 'a' || c > 'f') {
+			return false
+		}
+	}
+	return true
+}
+
 // fakeUUIDs are UUIDs that board makers left in many machines at once.
 var fakeUUIDs = map[string]bool{
 	"03000200-0400-0500-0006-000700080009": true, // AMI sample, as the firmware shows it
@@ -98,7 +120,7 @@ var fakeUUIDs = map[string]bool{
 // FakeUUID says that a UUID as [ParseUUID] returns it identifies no host: firmware shows it
 // where the maker entered none.
 func FakeUUID(uuid string) bool {
-	return fakeUUIDs[uuid] || oneChar(strings.ReplaceAll(uuid, "-", ""))
+	return fakeUUIDs[uuid] || oneChar(uuid, '-')
 }
 
 // fakeSerials are what firmware shows where the maker entered none, in lower case.
@@ -115,12 +137,23 @@ var fakeSerials = map[string]bool{
 // FakeSerial says that a serial number identifies no host: "To be filled by O.E.M.", "0",
 // "XXXXXXX" and their like.
 func FakeSerial(serial string) bool {
-	s := strings.ToLower(strings.TrimSpace(serial))
-	return fakeSerials[s] || oneChar(s)
+	s := strings.TrimSpace(serial)
+	if strings.ContainsAny(s, "0123456789") && strings.Trim(s, "0123456789") != "" {
+		return false // letters and digits: the usual case, and no fake has both
+	}
+	s = strings.ToLower(s)
+	return fakeSerials[s] || oneChar(s, 0)
 }
 
 // FakeMAC says that a MAC address as [ParseMAC] returns it belongs to no adapter.
-func FakeMAC(mac string) bool { return oneChar(strings.ReplaceAll(mac, ":", "")) }
+func FakeMAC(mac string) bool { return oneChar(mac, ':') }
 
-// oneChar says that s is one character, any number of times.
-func oneChar(s string) bool { return s != "" && strings.Count(s, s[:1]) == len(s) }
+// oneChar says that s is one character, any number of times, apart from separators.
+func oneChar(s string, separator byte) bool {
+	for i := range len(s) {
+		if s[i] != s[0] && s[i] != separator {
+			return false
+		}
+	}
+	return s != ""
+}

@@ -115,6 +115,8 @@ func (c *Calendar) Opening(p Place, now time.Time) (Opening, error) {
 	return Opening{At: at, Notes: notes}, nil
 }
 
+// zoneOf returns the zone of a place, and what it assumed. A country with several clocks gives
+// none: the wrong one could mean a site that is a whole working day late.
 func (c *Calendar) zoneOf(p Place) (*time.Location, []string, error) {
 	if p.TimeZone != "" {
 		zone, err := c.Zone(p.TimeZone)

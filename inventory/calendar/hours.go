@@ -60,6 +60,7 @@ func parseClock(s string) (minute int, ok bool) {
 	return int(hour)*60 + int(minutes), true
 }
 
+// parseDays reads "mon-fri" or "mon,wed-fri".
 func parseDays(s string) (map[time.Weekday]bool, bool) {
 	days := map[time.Weekday]bool{}
 	for part := range strings.SplitSeq(s, ",") {
@@ -82,6 +83,7 @@ func parseDays(s string) (map[time.Weekday]bool, bool) {
 	return days, true
 }
 
+// parseDay reads "mon" or "monday".
 func parseDay(s string) (time.Weekday, bool) {
 	for d := time.Sunday; d <= time.Saturday; d++ {
 		name := strings.ToLower(d.String())

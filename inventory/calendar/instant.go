@@ -58,6 +58,7 @@ func wall(t time.Time) time.Time {
 	return time.Date(y, m, d, t.Hour(), t.Minute(), t.Second(), 0, time.UTC)
 }
 
+// wallAt is what the clock shows at minute on the date of day.
 func wallAt(day time.Time, minute int) time.Time {
 	y, m, d := day.Date()
 	return time.Date(y, m, d, minute/60, minute%60, 0, 0, time.UTC)

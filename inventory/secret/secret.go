@@ -26,14 +26,15 @@ const execTimeout = 30 * time.Second
 // Check says whether the reference is of a known form, without reading anything.
 func (r Ref) Check() error {
 	kind, rest, ok := strings.Cut(string(r), ":")
-	if ok && rest != "" && (kind == "file" || kind == "env" || kind == "exec") {
+	if ok && strings.TrimSpace(rest) != "" && (kind == "file" || kind == "env" || kind == "exec") {
 		return nil
 	}
 	// The text is not repeated: it may be a password that somebody wrote in the wrong place.
 	return errors.New("not a reference to a secret; write file:PATH, env:NAME or exec:COMMAND, never the secret itself")
 }
 
-// Resolve reads the secret, without the newline that ends it. An empty secret is an error.
+// Resolve reads the secret, without the newline that ends it and the byte order mark that
+// Windows editors put in front. An empty secret is an error.
 func (r Ref) Resolve(ctx context.Context) (Value, error) {
 	if err := r.Check(); err != nil {
 		return Value{}, err
@@ -59,7 +60,10 @@ func (r Ref) Resolve(ctx context.Context) (Value, error) {
 		}
 		text = string(out)
 	}
-	text = strings.TrimRight(text, "\r\n")
+	if strings.IndexByte(text, 0) >= 0 { // what PowerShell's > writes
+		return Value{}, fmt.Errorf("secret %s is UTF-16 or binary; write it as plain UTF-8", r)
+	}
+	text = strings.TrimRight(strings.TrimPrefix(text, "\ufeff"), "\r\n")
 	if text == "" {
 		return Value{}, fmt.Errorf("secret %s is empty", r)
 	}

@@ -84,6 +84,7 @@ func Late(items []Item, now time.Time, c Capacity) Forecast {
 	return f
 }
 
+// hopeless says that a host is due sooner than its treatment takes, were it the first.
 func hopeless(it *Item, now time.Time, took time.Duration) bool {
 	return now.Add(took).After(it.Due)
 }
@@ -117,6 +118,7 @@ func needed(items []Item, now time.Time, c Capacity, f Forecast) int {
 	return high
 }
 
+// enough says that with c nobody is late who could be saved.
 func enough(items []Item, now time.Time, c Capacity) bool {
 	ok := true
 	work(items, now, c, func(it *Item, took time.Duration, done time.Time) bool {

@@ -16,6 +16,7 @@ type HaltOptions struct {
 	MinFinished int     // treatments before MaxFailed counts; default 20
 }
 
+// withDefaults fills in what was left at zero.
 func (o HaltOptions) withDefaults() HaltOptions {
 	or := func(v *int, d int) {
 		if *v == 0 {
@@ -67,6 +68,7 @@ func Halt(outcomes []remediate.Verdict, o HaltOptions) (reason string, halt bool
 	return "", false
 }
 
+// bad counts the treatments that did not end with a host at work.
 func bad(vs []remediate.Verdict) (n int) {
 	for _, v := range vs {
 		if v != remediate.Fixed {

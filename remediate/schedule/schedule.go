@@ -74,6 +74,7 @@ type opening struct {
 	why   string
 }
 
+// open returns when a place opens, in words too.
 func open(cal *calendar.Calendar, p calendar.Place, now time.Time) opening {
 	o, err := cal.Opening(p, now)
 	switch {

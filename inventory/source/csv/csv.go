@@ -25,6 +25,7 @@ import (
 type Source struct {
 	Path string
 	// Map names the file's header for a field, where it is not recognised: {"name": "Hostname"}.
+	// A column that is mapped wins over every other for its field.
 	Map map[string]string
 }
 
@@ -75,6 +76,7 @@ func (s Source) Hosts(ctx context.Context) iter.Seq2[inventory.Host, error] {
 // errStopped says that the consumer wants no more: nothing is yielded after it.
 var errStopped = errors.New("stopped")
 
+// read turns f into calls of yield. Its error is one of the whole file.
 func (s Source) read(ctx context.Context, f *os.File, yield func(inventory.Host, error) bool) error {
 	if info, err := f.Stat(); err == nil && info.IsDir() {
 		return errors.New("it is a directory; name the CSV file in it")
@@ -84,7 +86,7 @@ func (s Source) read(ctx context.Context, f *os.File, yield func(inventory.Host,
 		return err
 	}
 	r := &rows{
-		place: s.Path, text: t, zones: calendar.New(),
+		place: s.Path, text: t, zones: calendar.New(), opens: map[string]bool{},
 		yield: func(h inventory.Host, err error) error {
 			if !yield(h, err) {
 				return errStopped
@@ -101,12 +103,14 @@ func (s Source) read(ctx context.Context, f *os.File, yield func(inventory.Host,
 	return err
 }
 
-// rows turns the rows of one file into hosts.
+// rows turns the rows of one file into hosts. The fields from line on belong to the row that
+// is being read.
 type rows struct {
 	place string
 	text  *text
 	cols  []column
 	zones *calendar.Calendar
+	opens map[string]bool // hours that are right
 	yield func(inventory.Host, error) error
 
 	line int
@@ -115,6 +119,7 @@ type rows struct {
 	host inventory.Host
 }
 
+// header reads the first row. What it has to note comes before the first host.
 func (r *rows) header(mapping map[string]string) error {
 	names, err := r.text.Read()
 	if errors.Is(err, io.EOF) {
@@ -142,6 +147,8 @@ func (r *rows) header(mapping map[string]string) error {
 	return nil
 }
 
+// all reads the rows after the header. A row that quotes tore apart costs that row, not the
+// file; what the file itself does not give ends it.
 func (r *rows) all(ctx context.Context) error {
 	for n := 0; ; n++ {
 		if n%checkEvery == 0 && ctx.Err() != nil {
@@ -190,6 +197,8 @@ func reason(err error) error {
 	return err
 }
 
+// row turns one row into a host, or into an error for each of its values that is wrong: the
+// person who corrects the file should see them all at once.
 func (r *rows) row(rec []string) error {
 	if blank(rec) {
 		return nil
@@ -221,6 +230,7 @@ func (r *rows) row(rec []string) error {
 	return r.yield(r.host, nil)
 }
 
+// blank says that a row has no values: spreadsheets leave such rows at the end.
 func blank(rec []string) bool {
 	for _, v := range rec {
 		if strings.TrimSpace(v) != "" {

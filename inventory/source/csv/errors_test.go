@@ -132,6 +132,7 @@ func TestFiles(t *testing.T) {
 		"UTF-16 alone":  {content: "n\x00a\x00m\x00e\x00\n\x00", want: "not text (NUL at byte 1)"},
 		"endless quote": {content: "name,x\na,\"" + strings.Repeat("b,c\n", 1<<20), want: "after line 1: a row is longer than 1048576 bytes: a quote is not closed"},
 		"map to none":   {content: "id,site\na,b\n", src: csv.Source{Map: map[string]string{"name": "Host"}}, want: `no column "Host" for name; the columns are "id", "site"`},
+		"mapped twice":  {content: "id,site\na,b\n", src: csv.Source{Map: map[string]string{"name": "id", "serial": "ID"}}, want: `column "ID" is mapped twice: to name and serial`},
 		"map of none":   {content: "id,site\na,b\n", src: csv.Source{Map: map[string]string{"nome": "id"}}, want: `no field "nome" to map; the fields are address, amt, `},
 	} {
 		t.Run(name, func(t *testing.T) {

@@ -3,6 +3,7 @@ package csv
 import (
 	"errors"
 	"fmt"
+	"maps"
 	"slices"
 	"strings"
 	"unicode"
@@ -56,32 +57,28 @@ func resolve(names []string, mapping map[string]string) ([]column, []*inventory.
 	var notes []*inventory.RowError
 	for i := range cols {
 		w := meaning(cols[i].title, mapping)
-		ranks[i] = w
+		ranks[i], cols[i].field = w, w.field
+		j, taken := best[w.field]
 		if w.field == "" || w.field == ignored {
-			cols[i].field = w.field
 			continue
 		}
-		j, taken := best[w.field]
-		switch {
-		case !taken || w.field == "mac":
+		if !taken || w.field == "mac" {
 			best[w.field] = i
-		case w.rank == ranks[j].rank:
-			return nil, nil, fmt.Errorf("columns %d and %d are both %q; keep one", j+1, i+1, cols[i].title)
-		default:
-			loser := i
-			if w.rank < ranks[j].rank {
-				best[w.field], loser = i, j
-			}
-			cols[loser].field = ""
-			notes = append(notes, &inventory.RowError{
-				Column: cols[loser].title, Reason: "kept as a label: " + w.field + " is column " + fmt.Sprintf("%q", cols[best[w.field]].title),
-				Want: "--map " + w.field + "=HEADER if that is wrong",
-			})
-			if loser == i {
-				continue
-			}
+			continue
 		}
-		cols[i].field = w.field
+		if w.rank == ranks[j].rank {
+			return nil, nil, fmt.Errorf("columns %d and %d are both %q; keep one", j+1, i+1, cols[i].title)
+		}
+		winner, loser := j, i
+		if w.rank < ranks[j].rank {
+			winner, loser = i, j
+		}
+		best[w.field], cols[loser].field = winner, ""
+		notes = append(notes, &inventory.RowError{
+			Column: cols[loser].title,
+			Reason: fmt.Sprintf("kept as a label: %s is column %q", w.field, cols[winner].title),
+			Want:   "--map " + w.field + "=HEADER if that is wrong",
+		})
 	}
 	if _, ok := best["name"]; !ok {
 		return nil, nil, noName(cols)
@@ -109,50 +106,56 @@ func finish(cols []column) (notes []*inventory.RowError) {
 	return notes
 }
 
-// meaning returns the field of a header.
+// meaning returns the field of a header. A field that is mapped takes no other column.
 func meaning(title string, mapping map[string]string) want {
-	k := key(title)
-	if strings.TrimSpace(title) == "" {
+	if title == "" {
 		return want{field: ignored}
 	}
-	mapped := ""
 	for field, header := range mapping {
-		if strings.EqualFold(strings.TrimSpace(header), title) {
+		if sameHeader(header, title) {
 			return want{field, 0}
 		}
-		if field == k {
-			mapped = field
-		}
 	}
-	if mapped != "" { // another column was named for it
+	w := want{}
+	k := key(title)
+	if _, ok := fields[k]; ok {
+		w = want{k, 1}
+	} else if i := slices.IndexFunc(aliases, func(a alias) bool { return a.header == k }); i >= 0 {
+		w = want{aliases[i].field, 2 + i}
+	}
+	if mapping[w.field] != "" {
 		return want{}
 	}
-	if _, ok := fields[k]; ok {
-		return want{k, 1}
-	}
-	for i, a := range aliases {
-		if a.header == k {
-			if mapping[a.field] != "" {
-				return want{}
-			}
-			return want{a.field, 2 + i}
-		}
-	}
-	return want{}
+	return w
 }
 
+// sameHeader says that header, as the operator typed it, is a column's title.
+func sameHeader(header, title string) bool {
+	return strings.EqualFold(strings.TrimSpace(header), title)
+}
+
+// checkMap refuses a mapping of a field or a header that does not exist: a slip there would
+// otherwise leave a column unread without a word.
 func checkMap(cols []column, mapping map[string]string) error {
-	for field, header := range mapping {
+	used := map[string]string{}
+	for _, field := range slices.Sorted(maps.Keys(mapping)) {
+		header := mapping[field]
 		if _, ok := fields[field]; !ok {
 			return fmt.Errorf("no field %q to map; the fields are %s", field, strings.Join(Fields(), ", "))
 		}
-		if !slices.ContainsFunc(cols, func(c column) bool { return strings.EqualFold(c.title, strings.TrimSpace(header)) }) {
+		i := slices.IndexFunc(cols, func(c column) bool { return sameHeader(header, c.title) })
+		if i < 0 {
 			return fmt.Errorf("no column %q for %s; the columns are %s", header, field, titles(cols))
 		}
+		if other, twice := used[cols[i].title]; twice {
+			return fmt.Errorf("column %q is mapped twice: to %s and %s", header, other, field)
+		}
+		used[cols[i].title] = field
 	}
 	return nil
 }
 
+// noName says which columns there are, so that the next command can name the right one.
 func noName(cols []column) error {
 	if len(cols) == 1 {
 		return fmt.Errorf("no column \"name\", and only one column, %s; the first row must name the columns, separated by comma, semicolon or tab", titles(cols))
@@ -160,6 +163,7 @@ func noName(cols []column) error {
 	return errors.New("no column \"name\"; the columns are " + titles(cols) + ". Say which one it is: --map name=HEADER")
 }
 
+// titles lists the headers for an error.
 func titles(cols []column) string {
 	var q []string
 	for _, c := range cols {
@@ -170,10 +174,5 @@ func titles(cols []column) string {
 
 // Fields returns the names of the fields that a column can be, in alphabetical order.
 func Fields() []string {
-	var names []string
-	for f := range fields {
-		names = append(names, f)
-	}
-	slices.Sort(names)
-	return names
+	return slices.Sorted(maps.Keys(fields))
 }

@@ -1,9 +1,6 @@
 package csv
 
 import (
-	"net"
-	"net/netip"
-	"net/url"
 	"regexp"
 	"slices"
 	"strconv"
@@ -25,10 +22,10 @@ var fields = map[string]setter{
 	"uuid":       setUUID,
 	"mac":        setMAC,
 	"address":    setAddress,
-	"site":       text64(func(h *inventory.Host) *string { return &h.Site }),
-	"region":     text64(func(h *inventory.Host) *string { return &h.Region }),
-	"group":      text64(func(h *inventory.Host) *string { return &h.Group }),
-	"technician": text64(func(h *inventory.Host) *string { return &h.Technician }),
+	"site":       textOn(func(h *inventory.Host) *string { return &h.Site }),
+	"region":     textOn(func(h *inventory.Host) *string { return &h.Region }),
+	"group":      textOn(func(h *inventory.Host) *string { return &h.Group }),
+	"technician": textOn(func(h *inventory.Host) *string { return &h.Technician }),
 	"country":    setCountry,
 	"timezone":   setZone,
 	"opens":      setOpens,
@@ -83,6 +80,7 @@ func (r *rows) aside(c *column, v string, reason, want string) {
 	}
 }
 
+// problem says where v stands, and what is wrong with it.
 func (r *rows) problem(c *column, v string, err error) *inventory.RowError {
 	e := &inventory.RowError{Place: r.place, Line: r.line, Column: c.title, Value: shorten(v), Reason: err.Error()}
 	if ve, ok := err.(*inventory.ValueError); ok {
@@ -136,11 +134,14 @@ func clean(v string) error {
 	return nil
 }
 
+// setName is called for an empty cell too: a row without a name is no host.
 func setName(r *rows, _ *column, v string) (err error) {
 	r.host.Name, err = inventory.ParseName(v)
 	return err
 }
 
+// setSerial puts aside what stands for "no serial number". Taken as one it would make a single
+// host of all machines of a careless maker.
 func setSerial(r *rows, c *column, v string) error {
 	if inventory.FakeSerial(v) || absent(v) {
 		r.aside(c, v, "what firmware shows where there is no serial number", "the host's own, or nothing")
@@ -153,6 +154,7 @@ func setSerial(r *rows, c *column, v string) error {
 	return nil
 }
 
+// setUUID does the same for UUIDs.
 func setUUID(r *rows, c *column, v string) error {
 	const want = "the host's own SMBIOS UUID, or nothing"
 	if inventory.FakeSerial(v) || absent(v) {
@@ -168,8 +170,9 @@ func setUUID(r *rows, c *column, v string) error {
 	return err
 }
 
+// setMAC takes one or several addresses, and adds to those of another MAC column.
 func setMAC(r *rows, c *column, v string) error {
-	for m := range strings.FieldsFuncSeq(v, func(c rune) bool { return strings.ContainsRune(" ,;|\n\r\t", c) }) {
+	for m := range strings.FieldsFuncSeq(v, separates) {
 		mac, err := inventory.ParseMAC(m)
 		if err != nil {
 			return err
@@ -185,83 +188,25 @@ func setMAC(r *rows, c *column, v string) error {
 	return nil
 }
 
-// setAddress takes one address. Of several, which ConfigMgr writes, it takes the first IPv4
-// address, else the first.
-func setAddress(r *rows, _ *column, v string) error {
-	all := strings.FieldsFunc(v, func(c rune) bool { return strings.ContainsRune(" ,;|\n\r\t", c) })
-	best := ""
-	for _, a := range all {
-		if err := hostPort(a); err != nil {
-			return err
-		}
-		ip, err := netip.ParseAddr(a)
-		if best == "" || err == nil && ip.Is4() && !isIPv4(best) {
-			best = a
-		}
-	}
-	r.host.Address = best
-	return nil
-}
-
-func isIPv4(s string) bool {
-	ip, err := netip.ParseAddr(s)
-	return err == nil && ip.Is4()
-}
-
-// checkAddress puts aside an address of Windows that is really the BMC's, a common slip of
-// exports: a BMC that answers would count as a sign of life.
-func (r *rows) checkAddress() {
-	if r.host.Address == "" {
-		return
-	}
-	for _, way := range r.host.Routes {
-		if way.Driver != "redfish" && way.Driver != "ipmi" || hostOf(way.Address) != hostOf(r.host.Address) {
-			continue
-		}
-		for i := range r.cols {
-			if r.cols[i].field == "address" && !isLoopback(r.host.Address) {
-				r.aside(&r.cols[i], r.host.Address, "the address of the BMC, not of Windows", "where Windows answers, or nothing")
-				r.host.Address = ""
-				return
-			}
-		}
-	}
-}
-
-func isLoopback(a string) bool {
-	h := hostOf(a)
-	ip, err := netip.ParseAddr(h)
-	return h == "localhost" || err == nil && ip.IsLoopback()
-}
-
-// hostOf returns the host of an address or URL in lower case.
-func hostOf(a string) string {
-	if _, rest, ok := strings.Cut(a, "://"); ok {
-		a, _, _ = strings.Cut(rest, "/")
-	}
-	if h, _, err := net.SplitHostPort(a); err == nil {
-		a = h
-	}
-	return strings.ToLower(strings.Trim(a, "[]"))
-}
-
-// text64 sets a field of free text that must fit on a line.
-func text64(at func(*inventory.Host) *string) setter {
+// textOn sets a field of free text that must fit on a line.
+func textOn(at func(*inventory.Host) *string) setter {
 	return func(r *rows, _ *column, v string) error {
 		*at(&r.host) = v
 		return printable(v)
 	}
 }
 
+// printable refuses what would break a line of a report, or speak to a terminal.
 func printable(v string) error {
 	for _, c := range v {
-		if !unicode.IsPrint(c) {
+		if (c < ' ' || c > '~') && !unicode.IsPrint(c) {
 			return &inventory.ValueError{Reason: "holds a character that cannot be shown (" + strconv.QuoteRuneToASCII(c) + ")", Want: "text on one line"}
 		}
 	}
 	return nil
 }
 
+// setCountry and setZone check what decides when a host is due.
 func setCountry(r *rows, _ *column, v string) (err error) {
 	r.host.Country, err = calendar.ParseCountry(v)
 	return err
@@ -273,12 +218,20 @@ func setZone(r *rows, _ *column, v string) error {
 	return err
 }
 
+// setOpens remembers the hours that were right: a fleet has few different ones.
 func setOpens(r *rows, _ *column, v string) error {
 	r.host.Opens = v
+	if r.opens[v] {
+		return nil
+	}
 	_, err := calendar.ParseHours(v)
+	if err == nil && len(r.opens) < 1000 {
+		r.opens[v] = true
+	}
 	return err
 }
 
+// setTier takes the name of a tier in any case.
 func setTier(r *rows, _ *column, v string) (err error) {
 	if r.host.Tier, err = inventory.ParseTier(v); err != nil {
 		return &inventory.ValueError{Reason: "not a tier", Want: "dependency, critical, normal or low"}
@@ -286,6 +239,7 @@ func setTier(r *rows, _ *column, v string) (err error) {
 	return nil
 }
 
+// setLabel keeps a column that is none of ours, under its own header.
 func setLabel(r *rows, c *column, v string) error {
 	if r.host.Labels == nil {
 		r.host.Labels = make(map[string]string, 4)
@@ -293,75 +247,3 @@ func setLabel(r *rows, c *column, v string) error {
 	r.host.Labels[c.title] = v
 	return nil
 }
-
-// route sets a way in, whose driver is the field's name.
-func route(check func(string) error) setter {
-	return func(r *rows, c *column, v string) error {
-		if err := printable(v); err != nil {
-			return err
-		}
-		if mayHoldLogin(v) {
-			return &inventory.ValueError{Reason: "holds a user name or password", Want: "the address alone; logins are named in unbrick.yaml by reference"}
-		}
-		r.host.Routes = append(r.host.Routes, inventory.Route{Driver: c.field, Address: v})
-		return check(v)
-	}
-}
-
-// mayHoldLogin says that an address carries what belongs to a login: "user:password@host" or
-// a query. Such a value is not repeated.
-func mayHoldLogin(v string) bool {
-	at := strings.LastIndexByte(v, '@')
-	return at >= 0 && strings.Contains(v[:at], ":") || strings.Contains(v, "://") && strings.ContainsAny(v, "?@")
-}
-
-// hostOrURL takes "10.0.0.5", "bmc7:8443", "[fe80::1]:443" or an http or https URL.
-func hostOrURL(v string) error {
-	if !strings.Contains(v, "://") {
-		return hostPort(v)
-	}
-	bad := &inventory.ValueError{Reason: "not an address", Want: "https://host[:port] or host[:port]"}
-	u, err := url.Parse(v)
-	if err != nil || u.Scheme != "https" && u.Scheme != "http" || u.RawQuery != "" || u.Fragment != "" || hostPort(u.Host) != nil {
-		return bad
-	}
-	return nil
-}
-
-// hostPort takes a name or an IP address, with or without a port.
-func hostPort(v string) error {
-	bad := &inventory.ValueError{Reason: "not an address", Want: "a name or IP address, with :port if need be"}
-	if _, err := netip.ParseAddr(strings.Trim(v, "[]")); err == nil {
-		return nil
-	}
-	host, port, err := net.SplitHostPort(v)
-	if err != nil {
-		host = v
-	} else if n, err := strconv.Atoi(port); err != nil || n < 1 || n > 65535 {
-		return bad
-	}
-	if _, err := netip.ParseAddr(host); err == nil {
-		return nil
-	}
-	if looksNumeric(host) { // 10.0.0.256: no name, and no address either
-		return bad
-	}
-	if host == "" || len(host) > 253 || strings.ContainsFunc(host, func(r rune) bool {
-		return r != '-' && r != '.' && r != '_' && !unicode.IsLetter(r) && !unicode.IsDigit(r)
-	}) || host[0] == '-' || host[0] == '.' || strings.Contains(host, "..") {
-		return bad
-	}
-	return nil
-}
-
-func looksNumeric(s string) bool {
-	return s != "" && strings.Trim(s, "0123456789.") == ""
-}
-
-func macOnly(v string) error {
-	_, err := inventory.ParseMAC(v)
-	return err
-}
-
-// anyAddress leaves it to the driver to judge the address.
-func anyAddress(string) error { return nil }
