@@ -3,6 +3,7 @@ package rescue_test
 import (
 	"context"
 	"errors"
+	"fmt"
 	"io/fs"
 	"net/http"
 	"net/http/httptest"
@@ -86,6 +87,16 @@ func TestVolumesFailAlone(t *testing.T) {
 	}
 }
 
+// A volume that is locked in a way that the agent does not know may be opened by another way.
+func TestLockedForUnknownReasons(t *testing.T) {
+	l := newLab(t, func(l *lab) { l.machine.volumes[0].err = fmt.Errorf("%w: no protector is known", agent.ErrLocked) })
+	rep, err, _ := l.repair()
+	wantErr(t, err, "not known whether there is a key", "no protector")
+	if final(err) || rep.Verdict() != playbooks.Locked {
+		t.Errorf("%+v, %v", rep, err)
+	}
+}
+
 func TestHibernated(t *testing.T) {
 	l := newLab(t, func(l *lab) { l.machine.volumes[0].werr = errors.New("Windows is hibernated") })
 	rep, err, _ := l.repair()
@@ -123,11 +134,8 @@ func TestVerify(t *testing.T) {
 func TestEscrowComesBack(t *testing.T) {
 	l := lockedLab(t, nil)
 	l.escrow.err = errors.New("connection refused")
-	l.cfg.Log.Handler() // the log of the server shows why the key is late
 	go func() {
-		for !strings.Contains(l.logs.String(), "connection refused") {
-			time.Sleep(time.Millisecond)
-		}
+		l.logs.wait("connection refused")
 		l.escrow.mu.Lock()
 		l.escrow.err = nil
 		l.escrow.mu.Unlock()
@@ -195,9 +203,7 @@ func TestQuarantineFirst(t *testing.T) {
 		return nil
 	})
 	go func() {
-		for !strings.Contains(l.logs.String(), "cannot quarantine a file") {
-			time.Sleep(time.Millisecond)
-		}
+		l.logs.wait("cannot quarantine a file")
 		os.Remove(dir)
 		os.Mkdir(dir, 0o700)
 	}()

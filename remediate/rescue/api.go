@@ -1,6 +1,7 @@
 package rescue
 
 import (
+	"bytes"
 	"context"
 	"crypto/ecdh"
 	"crypto/hpke"
@@ -38,6 +39,9 @@ func refuse(code int, format string, args ...any) error {
 
 // notYet is the answer while the engine is not at repair: the agent asks again.
 var notYet = &refusal{http.StatusConflict, "not now: this host is not at repair yet, or any more; ask again"}
+
+// notOurs is the answer to a message that cannot be read.
+var notOurs = &refusal{http.StatusBadRequest, "the message is not what this server expects; agent and server have to be of one release"}
 
 // A call is one request of an agent that showed a token of ours.
 type call struct {
@@ -119,8 +123,10 @@ func (c *call) decode(into any, limit int64) error {
 	if err != nil {
 		return refuse(http.StatusBadRequest, "the message did not arrive whole")
 	}
-	if err := json.Unmarshal(b, into); err != nil {
-		return refuse(http.StatusBadRequest, "the message is not what this server expects; agent and server have to be of one release")
+	dec := json.NewDecoder(bytes.NewReader(b))
+	dec.UseNumber() // sizes and times do not pass through floating point
+	if err := dec.Decode(into); err != nil || dec.More() {
+		return notOurs
 	}
 	return nil
 }

@@ -37,3 +37,17 @@ func TestConversation(t *testing.T) {
 		t.Errorf("asked again: %+v, %v", again, err)
 	}
 }
+
+// What one host costs the server and an agent together: image, hello, one key, one file,
+// report; on disk, in memory records.
+func BenchmarkConversation(b *testing.B) {
+	l := newLab(b, func(l *lab) { l.cfg.Log = nil })
+	for n := 0; b.Loop(); n++ {
+		l.target.Attempt = n + 1
+		l.machine.volumes = []*volume{{name: "C", v: windows()}}
+		l.escrow.filed = append(l.escrow.filed[:0], l.lock(l.machine.volumes[0]))
+		if rep, err, _ := l.repair(); err != nil || len(rep.Result.Removed()) != 1 {
+			b.Fatal(rep, err)
+		}
+	}
+}

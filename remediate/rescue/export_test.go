@@ -18,5 +18,8 @@ var Identify = identify
 // Judge is judge.
 var Judge func(wire.Report) error = judge
 
+// Read is read.
+var Read = read
+
 // Token returns the token of a target, which nobody else can.
 var Token = (*Server).token

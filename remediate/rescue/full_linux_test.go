@@ -3,10 +3,8 @@ package rescue_test
 import (
 	"os"
 	"path/filepath"
-	"strings"
 	"syscall"
 	"testing"
-	"time"
 
 	"unbrick/remediate/lab/testenv"
 )
@@ -29,9 +27,7 @@ func TestQuarantineDiskFull(t *testing.T) {
 	l := newLab(t, func(l *lab) { l.cfg.Dir = dir })
 	waited := make(chan bool, 1)
 	go func() {
-		for !strings.Contains(l.logs.String(), "no space left") {
-			time.Sleep(time.Millisecond)
-		}
+		l.logs.wait("no space left")
 		waited <- l.has(bad)
 		os.Remove(filler)
 	}()

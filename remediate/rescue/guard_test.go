@@ -26,13 +26,13 @@ import (
 
 // raw is an agent by hand: it says what it is told to.
 type raw struct {
-	t   *testing.T
+	t   testing.TB
 	l   *lab
 	cfg wire.Config
 	key hpke.PrivateKey
 }
 
-func newRaw(t *testing.T, l *lab, cfg wire.Config) *raw {
+func newRaw(t testing.TB, l *lab, cfg wire.Config) *raw {
 	key, err := hpke.DHKEM(ecdh.X25519()).GenerateKey()
 	if err != nil {
 		t.Fatal(err)
@@ -350,11 +350,11 @@ func TestKeyInReportIsStruckOut(t *testing.T) {
 	r.want(200, "", "POST", "/v1/hello", r.hello())
 	key := filing("").Key
 	rep := report(playbooks.Good)
-	rep.Log = []string{"unlocked with " + key.Reveal() + "!", strings.Repeat("0123456789abcdef", 4)}
+	rep.Log = []string{"unlocked with " + key.Reveal() + "!", strings.Repeat("0123456789abcdef", 4), "C:\\new\x1b[2J\n"}
 	r.want(204, "", "POST", "/v1/report", rep)
 	<-done
 	records := asJSON(l.records.All())
-	if keytest.Leaks(key, records) || !strings.Contains(records, rep.Log[1]) {
+	if keytest.Leaks(key, records) || !strings.Contains(records, rep.Log[1]) || !strings.Contains(records, `"C:\\new [2J "`) {
 		t.Error(records)
 	}
 }

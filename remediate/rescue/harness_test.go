@@ -152,7 +152,7 @@ func (l *ledger) Record(_ context.Context, r bitlocker.Release) error {
 
 // A lab is a server, what it needs, and one host.
 type lab struct {
-	t       *testing.T
+	t       testing.TB
 	cfg     rescue.Config
 	s       *rescue.Server
 	records *rescue.MemRecords
@@ -164,15 +164,36 @@ type lab struct {
 	machine *machine
 }
 
+// A safeBuffer is what was logged so far.
 type safeBuffer struct {
-	mu sync.Mutex
-	b  bytes.Buffer
+	mu    sync.Mutex
+	b     bytes.Buffer
+	waits map[string]chan struct{}
 }
 
 func (b *safeBuffer) Write(p []byte) (int, error) {
 	b.mu.Lock()
 	defer b.mu.Unlock()
+	for word, c := range b.waits {
+		if bytes.Contains(p, []byte(word)) {
+			close(c)
+			delete(b.waits, word)
+		}
+	}
 	return b.b.Write(p)
+}
+
+// wait returns when a line with the word was logged.
+func (b *safeBuffer) wait(word string) {
+	b.mu.Lock()
+	if strings.Contains(b.b.String(), word) {
+		b.mu.Unlock()
+		return
+	}
+	c := make(chan struct{})
+	b.waits = map[string]chan struct{}{word: c}
+	b.mu.Unlock()
+	<-c
 }
 
 func (b *safeBuffer) String() string {
@@ -190,7 +211,7 @@ func filing(host string) keytest.Filing {
 const uuid = "4c4c4544-0042-3510-8054-b2c04f4a4b31"
 
 // newLab starts a server; change may change its configuration.
-func newLab(t *testing.T, change func(l *lab)) *lab {
+func newLab(t testing.TB, change func(l *lab)) *lab {
 	t.Helper()
 	l := &lab{t: t, records: &rescue.MemRecords{}, escrow: &escrow{}, ledger: &ledger{}, logs: &safeBuffer{}}
 	pb, err := playbooks.Open("crowdstrike-291")
@@ -269,7 +290,9 @@ type ended struct {
 func (l *lab) goAgent(cfg wire.Config) <-chan ended {
 	done := make(chan ended, 1)
 	go func() {
-		r, err := agent.Run(l.t.Context(), l.machine, cfg, quick)
+		o := quick
+		o.Log = l.cfg.Log // where a secret would be found
+		r, err := agent.Run(l.t.Context(), l.machine, cfg, o)
 		done <- ended{r, err}
 	}()
 	return done

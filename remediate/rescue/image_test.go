@@ -19,7 +19,7 @@ import (
 	"unbrick/remediate/rescue/wire"
 )
 
-func get(t *testing.T, method, url, ranges string) (*http.Response, []byte) {
+func get(t testing.TB, method, url, ranges string) (*http.Response, []byte) {
 	t.Helper()
 	req, _ := http.NewRequestWithContext(t.Context(), method, url, nil)
 	if ranges != "" {

@@ -4,6 +4,7 @@ import (
 	"encoding/json"
 	"strings"
 	"testing"
+	"unicode"
 
 	"unbrick/inventory"
 	"unbrick/playbooks"
@@ -97,7 +98,7 @@ func TestIdentify(t *testing.T) {
 	}
 }
 
-// Whatever JSON an agent sends, judging it does not break the server, and nothing that names
+// Whatever JSON an agent sends, reading and judging it does not break the server, and nothing that names
 // no removed or good file passes for a repair.
 func FuzzReport(f *testing.F) {
 	for _, v := range []playbooks.Verdict{playbooks.Good, playbooks.Faulty, playbooks.Locked} {
@@ -107,9 +108,16 @@ func FuzzReport(f *testing.F) {
 	f.Add([]byte(`{"volumes":[{"findings":[{"files":[{"faulty":true,"removed":true}]}]}]}`))
 	f.Add([]byte(`{"volumes":null,"elapsed":-1,"log":[""]}`))
 	f.Fuzz(func(t *testing.T, b []byte) {
-		var r wire.Report
-		if json.Unmarshal(b, &r) != nil {
+		var tree any
+		if json.Unmarshal(b, &tree) != nil {
 			return
+		}
+		r, kept, _ := rescue.Read(tree)
+		if kept == nil {
+			return
+		}
+		if strings.ContainsFunc(string(kept), unicode.IsControl) {
+			t.Errorf("control characters are kept: %q", kept)
 		}
 		evidence := len(r.Removed()) > 0
 		for _, v := range r.Volumes {

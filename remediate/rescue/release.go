@@ -1,7 +1,6 @@
 package rescue
 
 import (
-	"context"
 	"crypto/hpke"
 	"crypto/sha256"
 	"encoding/hex"
@@ -85,7 +84,7 @@ func (s *Server) releaseKey(c *call, cl *claim, asked string) (sealed []byte, wh
 	if err != nil {
 		return nil, deniedTrouble
 	}
-	sealed, err = s.seal(c.Context(), pub, c, cl, id, asked)
+	sealed, err = s.seal(c, cl, pub, id, asked)
 	var other *bitlocker.WrongHostError
 	switch {
 	case err == nil:
@@ -105,9 +104,9 @@ func (s *Server) releaseKey(c *call, cl *claim, asked string) (sealed []byte, wh
 
 // seal takes the key from the broker, which puts the release on the ledger, and closes it
 // for the agent alone.
-func (s *Server) seal(ctx context.Context, pub hpke.PublicKey, c *call, cl *claim, id bitlocker.KeyID, asked string) ([]byte, error) {
+func (s *Server) seal(c *call, cl *claim, pub hpke.PublicKey, id bitlocker.KeyID, asked string) ([]byte, error) {
 	fingerprint := sha256.Sum256(cl.PublicKey)
-	key, err := s.cfg.Broker.Release(ctx, bitlocker.Query{ID: id, Host: c.job.Host}, bitlocker.Recipient{
+	key, err := s.cfg.Broker.Release(c.Context(), bitlocker.Query{ID: id, Host: c.job.Host}, bitlocker.Recipient{
 		Actor:   "agent of " + c.job.Host,
 		Purpose: "repair",
 		Run:     c.job.Run,

@@ -1,14 +1,12 @@
 package rescue
 
 import (
-	"bytes"
 	"context"
 	"encoding/json"
 	"errors"
 	"fmt"
 	"io/fs"
 	"net/http"
-	"regexp"
 	"sync"
 	"time"
 
@@ -168,69 +166,6 @@ func (s *Server) turnAway(c *call, final bool, why error) error {
 	}
 	c.live.once.Do(func() { close(c.live.done) })
 	return refuse(http.StatusForbidden, "%v", why)
-}
-
-// keyShape is what a recovery key looks like. No agent writes one into a report; should one
-// ever, it ends here and not in a database.
-var keyShape = regexp.MustCompile(`\b\d{6}(?:[- ]?\d{6}){7}\b`)
-
-// report takes the agent's report, also after Repair was given up or before it is called
-// again: what was found and removed has to be known. The same report again is no error.
-func (s *Server) report(c *call, cl *claim) (any, error) {
-	var rep wire.Report
-	if err := c.decode(&rep, maxReport); err != nil {
-		return nil, err
-	}
-	b, err := json.Marshal(rep)
-	if err != nil {
-		return nil, refuse(http.StatusBadRequest, "the report cannot be kept as JSON")
-	}
-	if keyShape.Match(b) {
-		c.log.Error("SECURITY: something in a report has the shape of a recovery key; it was struck out")
-		b = keyShape.ReplaceAll(b, []byte("[struck out]"))
-	}
-	err = s.cfg.Records.Create(c.Context(), "report/"+c.hash, b)
-	if errors.Is(err, fs.ErrExist) {
-		old, err := s.cfg.Records.Load(c.Context(), "report/"+c.hash)
-		if err == nil && !bytes.Equal(old, b) {
-			err = refuse(http.StatusForbidden, "another report of this host is here already, and it stands")
-		}
-		return nil, err
-	}
-	if err != nil {
-		return nil, err
-	}
-	c.log.Info("agent reported", "agent", rep.Agent, "elapsed", rep.Elapsed.Round(time.Millisecond), "volumes", len(rep.Volumes), "error", rep.Error)
-	if c.live != nil {
-		c.live.once.Do(func() { close(c.live.done) })
-	}
-	return nil, nil
-}
-
-// missing says why there is no report, as far as it can be known from here.
-func (s *Server) missing(ctx, ended context.Context, hash string, r *repair) error {
-	if errors.Is(ended.Err(), context.Canceled) {
-		return fmt.Errorf("the repair was given up: %w", context.Cause(ended))
-	}
-	patience := time.Since(r.since).Round(time.Second)
-	last, away := r.seen()
-	cl, err := s.claim(ctx, hash)
-	switch {
-	case err == nil && cl != nil && last == "":
-		last = fmt.Sprintf("hello at %s, from %s", cl.At.UTC().Format(time.TimeOnly), cl.From)
-		fallthrough
-	case last != "":
-		return fmt.Errorf("the rescue system called home but did not report within %s: the last that was heard of it is %s%s", patience, last, away)
-	}
-	f := s.knownReads(hash).fetch()
-	what := f.String()
-	if !f.First.IsZero() && f.Bytes >= f.Size {
-		what += ", but its agent said no hello: look at its screen, its network, and whether it reaches " + s.cfg.AgentURL
-	}
-	if j, err := s.job(ctx, hash); err == nil && j.Created.Before(s.started) {
-		what += " (as far as this server knows, which was started after the image was made)"
-	}
-	return fmt.Errorf("the rescue system did not call home within %s: %s%s", patience, what, away)
 }
 
 func (r *repair) heard(now time.Time, what string) {

@@ -8,7 +8,8 @@
 // The token of a target is made from a key in the server's directory, so every process that
 // shares the directory makes the same one, and none is stored: the records have its SHA-256.
 // What it is good for is limited: the first agent to say hello claims it with a public key;
-// it is good only while the engine waits in [Server.Repair], and while it is young.
+// it is good only while the engine waits in [Server.Repair], and while it is young. A process
+// with another directory cannot take over a host that has booted: it needs another attempt.
 package rescue
 
 import (
@@ -64,7 +65,7 @@ type Config struct {
 	TokenTTL      time.Duration // how old a token may be at hello; 2h if zero
 	MaxStreams    int           // images served at the same time; 256 if zero
 	MaxQuarantine int64         // bytes of one quarantined file; 64 MiB if zero
-	Poll          time.Duration // how often Repair looks for a report that another process took; 3s if zero
+	Poll          time.Duration // how often Repair looks for a report that another process took; 15s if zero
 
 	Log *slog.Logger
 	Now func() time.Time // time.Now if nil
@@ -143,7 +144,7 @@ func (cfg Config) complete() (Config, error) {
 	def(&cfg.TokenTTL, 2*time.Hour)
 	def(&cfg.MaxStreams, 256)
 	def(&cfg.MaxQuarantine, 64<<20)
-	def(&cfg.Poll, 3*time.Second)
+	def(&cfg.Poll, 15*time.Second)
 	if cfg.Terms == nil {
 		cfg.Terms = func(remediate.Target) Terms { return Terms{} }
 	}

@@ -86,6 +86,7 @@ func (t *treatment) inspect(ctx context.Context) bool {
 	t.result = playbooks.NewVolumeResult(t.v.Name(), findings, err)
 	if errors.Is(err, ErrLocked) {
 		t.result.Verdict = playbooks.Locked
+		t.report.Unanswered = append(t.report.Unanswered, t.v.Name())
 	}
 	t.note("inspect", "%s: %s%s", t.v.Name(), t.result.Verdict, colon(t.result.Error))
 	return t.result.Verdict.Affected()

@@ -115,8 +115,8 @@ type Report struct {
 	Elapsed  time.Duration `json:"elapsed"`
 	Released []string      `json:"released,omitempty"`
 	Error    string        `json:"error,omitempty"` // why the agent could not do the job at all
-	// Unanswered holds the protectors whose keys could not be asked for: whether there is a
-	// key for them, nobody knows.
+	// Unanswered holds the protectors whose keys could not be asked for, and the locked
+	// volumes whose protectors the agent cannot tell: whether there is a key, nobody knows.
 	Unanswered []string `json:"unanswered,omitempty"`
 	Log        []string `json:"log,omitempty"` // its phases, a line each
 }
