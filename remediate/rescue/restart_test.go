@@ -57,8 +57,7 @@ func lockedLab(t *testing.T, change func(l *lab)) *lab {
 }
 
 // engine repairs as the engine does: after the server was closed, again with the new one.
-func (l *lab) engine(ctx context.Context, restarted <-chan *rescue.Server) (remediate.Report, error) {
-	s := l.s
+func (l *lab) engine(ctx context.Context, s *rescue.Server, restarted <-chan *rescue.Server) (remediate.Report, error) {
 	for {
 		rep, err := s.Repair(ctx, l.target, l.pb)
 		if err == nil || !strings.Contains(err.Error(), "server was closed") {
@@ -77,19 +76,21 @@ func TestServerRestartedAtEveryMessage(t *testing.T) {
 				l := lockedLab(t, func(l *lab) { l.cfg = l.cfg.Around(b.around) })
 				ctx, cancel := context.WithTimeout(t.Context(), 20*time.Second)
 				defer cancel()
-				pin, restarted := l.s.Pin(), make(chan *rescue.Server, 1)
-				old := l.s
+				old, pin := l.s, l.s.Pin()
+				restarted, up := make(chan *rescue.Server, 1), make(chan struct{})
 				agentDone := l.goAgent(l.boot())
 				go func() {
 					<-b.hit
 					old.Close()
 					l.start()
 					restarted <- l.s
+					close(up)
 				}()
-				rep, err := l.engine(ctx, restarted)
+				rep, err := l.engine(ctx, old, restarted)
 				if err != nil {
 					t.Fatalf("repair: %v\n%s", err, l.logs)
 				}
+				<-up
 				a := <-agentDone
 				if a.err != nil {
 					t.Errorf("agent: %v", a.err)
