@@ -2,14 +2,17 @@ package lab
 
 import (
 	"encoding/csv"
+	"errors"
 	"fmt"
 	"io"
+	"math/rand/v2"
 	"net"
 	"os"
 	"path/filepath"
 	"strings"
 	"time"
 
+	"unbrick/remediate/lab/vm"
 	"unbrick/remediate/rescue"
 )
 
@@ -39,7 +42,7 @@ func (l *Lab) writeFiles(o Options) error {
 		{"keys.csv", 0o600, strings.NewReader(l.keysCSV())},
 		{"bmc-password", 0o600, strings.NewReader(bmcPassword + "\n")},
 		{"stub.iso", 0o644, io.NewSectionReader(stub, 0, stub.Size)},
-		{"unbrick.yaml", 0o644, strings.NewReader(fmt.Sprintf(configuration, agents, images, o.soak()))},
+		{"unbrick.yaml", 0o644, strings.NewReader(o.configuration(agents, images))},
 	} {
 		if err := writeFile(filepath.Join(o.Dir, f.name), f.mode, f.content); err != nil {
 			return fmt.Errorf("cannot write the lab's files: %w", err)
@@ -60,38 +63,45 @@ func writeFile(name string, mode os.FileMode, content io.Reader) error {
 	return err
 }
 
-// soak is how long Windows has to stay up in the lab: a few of its short things.
-func (o Options) soak() time.Duration { return 3 * o.Pace }
-
-// configuration is the lab's unbrick.yaml: where agents and images are served, and the soak.
-const configuration = `# The lab: everything is on loopback, so the times are short.
+// configuration is the lab's unbrick.yaml, with the addresses at which agents and images are
+// served. Real hosts take their time, and find us at the gateway of their network.
+func (o Options) configuration(agents, images string) string {
+	image, url, repair, soak := "stub.iso", "https://"+agents, 2*time.Minute, 3*o.Pace
+	if o.VM {
+		_, port, _ := net.SplitHostPort(agents)
+		image, url, repair = "image", "https://"+net.JoinHostPort(vm.Gateway, port), 15*time.Minute
+		soak = max(soak, 5*time.Second)
+	}
+	return fmt.Sprintf(`# The lab: everything is on loopback, so the times are short.
 inventory: fleet.csv
 keys: [keys.csv]
 ledger: unbrick.ledger
 state: unbrick.db
-image: stub.iso            # only simulated hosts can boot it
+image: %s
 rescue:
   dir: rescue
   listen: %s
   image_listen: %s
+  url: %s
 credentials:
   - driver: redfish
-    user: unbrick
+    user: %s
     password: file:bmc-password
 limits: {hosts: 32, per_site: 12}
-timeouts: {check: 30s, enter: 1m, repair: 2m, leave: 1m, confirm: 1m}
+timeouts: {check: 20s, enter: 2m, repair: %s, leave: 2m, confirm: %s}
 soak: %s
 stop: {canary: 5, stranded: 3, failed: 0.6}
-`
+`, image, agents, images, url, bmcUser, repair, repair, soak)
+}
 
 func (l *Lab) fleetCSV() string {
 	var b strings.Builder
 	w := csv.NewWriter(&b)
 	w.Write([]string{"name", "serial", "uuid", "mac", "site", "country", "region", "timezone", "opens", "tier", "address", "redfish"})
-	for _, h := range l.hosts {
-		i := h.inventory()
+	for _, m := range l.members {
+		i := m.inventory()
 		w.Write([]string{i.Name, i.Serial, i.UUID, strings.Join(i.MAC, " "), i.Site, i.Country, i.Region, i.TimeZone, i.Opens,
-			i.Tier.String(), i.Address, h.route})
+			i.Tier.String(), i.Address, i.Routes[0].Address})
 	}
 	w.Flush()
 	return b.String()
@@ -101,8 +111,8 @@ func (l *Lab) keysCSV() string {
 	var b strings.Builder
 	w := csv.NewWriter(&b)
 	w.Write([]string{"host", "key_id", "recovery_key"})
-	for _, h := range l.hosts {
-		if h.kind.key != noKey {
+	for _, m := range l.members {
+		if h, ok := m.(*host); ok && h.kind.key != noKey {
 			w.Write([]string{h.Name, h.protector.String(), h.escrowed.Reveal()})
 		}
 	}
@@ -111,12 +121,15 @@ func (l *Lab) keysCSV() string {
 }
 
 // freeAddress returns an address on loopback that nobody listens on now. It has to be known
-// before the server starts, and the same when a run is resumed.
+// before the server starts, and the same when a run is resumed; so it is below the ports
+// that systems give out by themselves.
 func freeAddress() (string, error) {
-	l, err := net.Listen("tcp", "127.0.0.1:0")
-	if err != nil {
-		return "", fmt.Errorf("cannot listen on loopback: %w", err)
+	for range 100 {
+		l, err := net.Listen("tcp", fmt.Sprintf("127.0.0.1:%d", 20000+rand.IntN(10000)))
+		if err == nil {
+			defer l.Close()
+			return l.Addr().String(), nil
+		}
 	}
-	defer l.Close()
-	return l.Addr().String(), nil
+	return "", errors.New("cannot listen on loopback: no port of 100 was free")
 }

@@ -89,7 +89,7 @@ type spec struct {
 type board struct{ uuid, serial, mac string }
 
 // newFleet decides everything about every host, from the seed alone.
-func newFleet(o Options) ([]spec, error) {
+func newFleet(o Options) []spec {
 	rng := rand.New(rand.NewPCG(o.Seed, 291))
 	all, places := kinds(), sites()
 	fleet := make([]spec, o.Hosts)
@@ -100,7 +100,7 @@ func newFleet(o Options) ([]spec, error) {
 		}
 		fleet[i] = newSpec(rng, i, k, places[rng.IntN(len(places))])
 	}
-	return fleet, nil
+	return fleet
 }
 
 // pick chooses a kind. The first hosts after the canaries go through all kinds once, so that

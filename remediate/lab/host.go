@@ -2,12 +2,14 @@ package lab
 
 import (
 	"context"
+	"crypto/tls"
 	"fmt"
 	"sync"
 	"time"
 
 	"unbrick/inventory"
 	"unbrick/playbooks/volumetest"
+	"unbrick/remediate"
 	"unbrick/remediate/driver/redfish/redfishtest"
 	"unbrick/remediate/rescue/agent"
 	"unbrick/remediate/rescue/wire"
@@ -28,7 +30,7 @@ type host struct {
 	ended chan struct{}      // closed when it has
 }
 
-func newHost(s spec, o Options, log *actionLog) (*host, error) {
+func newHost(s spec, o Options, certificate *tls.Certificate, log *actionLog) (*host, error) {
 	h := &host{spec: s, pace: o.Pace, log: log, disk: newDisk(s.kind)}
 	var err error
 	if h.windows, err = newWindows(); err != nil {
@@ -38,7 +40,7 @@ func newHost(s spec, o Options, log *actionLog) (*host, error) {
 	h.bmc, err = redfishtest.Start(redfishtest.Options{
 		Model: s.model, User: bmcUser, Password: bmcPassword,
 		UUID: s.board.uuid, Serial: s.board.serial,
-		Off: s.kind.off, Host: h, Record: log.recorder(s.Name),
+		Certificate: certificate, Off: s.kind.off, Host: h, Record: log.recorder(s.Name),
 	})
 	if err != nil {
 		h.windows.close()
@@ -55,6 +57,14 @@ func (h *host) inventory() inventory.Host {
 	i := h.Host
 	i.Routes = []inventory.Route{{Driver: "redfish", Address: h.route}}
 	return i
+}
+
+func (h *host) deserves() remediate.Verdict { return h.kind.deserves }
+
+func (h *host) powerOn() {
+	if !h.kind.off {
+		h.Start(redfishtest.Boot{Device: redfishtest.Hdd})
+	}
 }
 
 // Start is called by the BMC when power comes on or the host is reset.

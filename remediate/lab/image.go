@@ -4,8 +4,10 @@ import (
 	"context"
 	"fmt"
 	"net/http"
+	"strings"
 	"time"
 
+	"unbrick/remediate/lab/vm"
 	"unbrick/remediate/rescue/agent"
 	"unbrick/remediate/rescue/wire"
 )
@@ -28,5 +30,9 @@ func fetchConfig(ctx context.Context, url string) (wire.Config, error) {
 	if resp.StatusCode != http.StatusOK {
 		return cfg, fmt.Errorf("image server says %s", resp.Status)
 	}
-	return agent.ConfigFromImage(resp.Body)
+	if cfg, err = agent.ConfigFromImage(resp.Body); err == nil {
+		// A lab with real hosts tells every host the address at which those find us.
+		cfg.URL = strings.Replace(cfg.URL, "//"+vm.Gateway+":", "//127.0.0.1:", 1)
+	}
+	return cfg, err
 }

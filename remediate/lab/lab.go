@@ -8,6 +8,7 @@
 package lab
 
 import (
+	"context"
 	"fmt"
 	"os"
 	"path/filepath"
@@ -30,59 +31,89 @@ type Options struct {
 	Pace time.Duration
 
 	Plain bool // every host has the faulty file and nothing else is wrong with any
+
+	// VM adds one host that is real. It needs Linux, QEMU and what unbrick image build needs.
+	VM  bool
+	Say func(line string) // told what takes long; may be nil
 }
 
 // A Lab is a fleet that is listening.
 type Lab struct {
-	Dir   string
-	hosts []*host
-	log   *actionLog
+	Dir     string
+	members []member
+	log     *actionLog
+}
+
+// A member is a host of the lab, simulated or real.
+type member interface {
+	inventory() inventory.Host
+	deserves() remediate.Verdict
+	powerOn()
+	close()
 }
 
 // Start builds the fleet, switches it on, and writes its files into o.Dir: fleet.csv,
 // keys.csv, unbrick.yaml with the secret it refers to, and stub.iso, an image that only
 // simulated hosts can boot.
-func Start(o Options) (*Lab, error) {
-	if o.Hosts < 1 {
+func Start(ctx context.Context, o Options) (_ *Lab, err error) {
+	if o.Hosts < 0 || o.Hosts == 0 && !o.VM {
 		return nil, fmt.Errorf("a lab needs at least one host, not %d", o.Hosts)
+	}
+	if o.Say == nil {
+		o.Say = func(string) {}
 	}
 	if err := os.MkdirAll(o.Dir, 0o755); err != nil {
 		return nil, fmt.Errorf("cannot make the lab's folder: %w", err)
 	}
-	log, err := openActions(filepath.Join(o.Dir, "actions.jsonl"))
-	if err != nil {
+	l := &Lab{Dir: o.Dir}
+	if l.log, err = openActions(filepath.Join(o.Dir, "actions.jsonl")); err != nil {
 		return nil, err
 	}
-	l := &Lab{Dir: o.Dir, log: log}
-	fleet, err := newFleet(o)
-	if err != nil {
-		return nil, err
-	}
-	for _, spec := range fleet {
-		h, err := newHost(spec, o, log)
+	defer func() {
 		if err != nil {
 			l.Close()
-			return nil, fmt.Errorf("cannot start host %s: %w", spec.Name, err)
 		}
-		l.hosts = append(l.hosts, h)
-	}
-	if err := l.writeFiles(o); err != nil {
-		l.Close()
+	}()
+	if err := l.build(ctx, o); err != nil {
 		return nil, err
 	}
-	for _, h := range l.hosts {
-		if !h.kind.off {
-			h.Start(redfishtest.Boot{Device: redfishtest.Hdd})
-		}
+	if err := l.writeFiles(o); err != nil {
+		return nil, err
+	}
+	for _, m := range l.members {
+		m.powerOn()
 	}
 	return l, nil
+}
+
+func (l *Lab) build(ctx context.Context, o Options) error {
+	certificate, err := redfishtest.NewCertificate() // one for all: the pin of each is its own
+	if err != nil {
+		return err
+	}
+	for _, spec := range newFleet(o) {
+		h, err := newHost(spec, o, certificate, l.log)
+		if err != nil {
+			return fmt.Errorf("cannot start host %s: %w", spec.Name, err)
+		}
+		l.members = append(l.members, h)
+	}
+	if !o.VM {
+		return nil
+	}
+	h, err := newRealHost(ctx, o, l.log)
+	if err != nil {
+		return fmt.Errorf("cannot make a real host: %w", err)
+	}
+	l.members = append(l.members, h)
+	return nil
 }
 
 // Close switches everything off.
 func (l *Lab) Close() error {
 	var wg sync.WaitGroup
-	for _, h := range l.hosts {
-		wg.Go(h.close)
+	for _, m := range l.members {
+		wg.Go(m.close)
 	}
 	wg.Wait()
 	return l.log.Close()
@@ -90,18 +121,18 @@ func (l *Lab) Close() error {
 
 // Hosts returns the fleet as an inventory would.
 func (l *Lab) Hosts() []inventory.Host {
-	hosts := make([]inventory.Host, len(l.hosts))
-	for i, h := range l.hosts {
-		hosts[i] = h.inventory()
+	hosts := make([]inventory.Host, len(l.members))
+	for i, m := range l.members {
+		hosts[i] = m.inventory()
 	}
 	return hosts
 }
 
 // Truth returns the verdict that each host, by name, deserves: the lab knows what it built.
 func (l *Lab) Truth() map[string]remediate.Verdict {
-	truth := make(map[string]remediate.Verdict, len(l.hosts))
-	for _, h := range l.hosts {
-		truth[h.Name] = h.kind.deserves
+	truth := make(map[string]remediate.Verdict, len(l.members))
+	for _, m := range l.members {
+		truth[m.inventory().Name] = m.deserves()
 	}
 	return truth
 }
