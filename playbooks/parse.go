@@ -101,12 +101,13 @@ func invalidText(src []byte) int {
 	return -1
 }
 
-// deep says that brackets, or the indentation of blocks, may be nested deeper than maxDepth.
+// deep says that brackets, or lists within one line ("- - -"), are nested so deep that the
+// YAML parser would recurse for long. Nesting by indentation ends by itself: MaxSource has
+// room for some 350 levels.
 func deep(src []byte) bool {
 	depth := 0
 	for line := range bytes.Lines(src) {
-		indent := bytes.TrimLeft(line, " ")
-		if bytes.Count(indent, []byte("- "))+bytes.Count(indent, []byte("? ")) > 10*maxDepth {
+		if bytes.Count(line, []byte("- "))+bytes.Count(line, []byte("? ")) > 10*maxDepth {
 			return true
 		}
 		for _, b := range line {

@@ -94,7 +94,7 @@ func (i *Image) Volume(p Partition) (*Volume, error) {
 	if p.Kind != NTFS {
 		return nil, fmt.Errorf("%s is not an NTFS volume", p)
 	}
-	return newVolume(io.NewSectionReader(i.f, p.Start, p.Size))
+	return OpenVolume(io.NewSectionReader(i.f, p.Start, p.Size), p.Size)
 }
 
 // Close closes the image, and every volume of it.

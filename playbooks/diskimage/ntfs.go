@@ -34,8 +34,13 @@ type Volume struct {
 	dirs map[int64][]entry // by MFT record
 }
 
-func newVolume(r io.ReaderAt) (v *Volume, err error) {
+// OpenVolume opens the NTFS volume of size bytes in r: of a partition, or of the plain text of
+// an encrypted one.
+func OpenVolume(r io.ReaderAt, size int64) (v *Volume, err error) {
 	err = guard(func() error {
+		if err := fits(r, size); err != nil {
+			return err
+		}
 		pages, err := parser.NewPagedReader(r, pageSize, cachedPages)
 		if err != nil {
 			return err
