@@ -95,7 +95,7 @@ func buildESP(ctx context.Context, work, name string, sys *System) error {
 	if err := sparse(name, espSize); err != nil {
 		return err
 	}
-	if err := run(ctx, "", "mkfs.vfat", "-F", "32", "-n", "SYSTEM", "-h", fmt.Sprint(espStart), name); err != nil {
+	if err := run(ctx, "", "mkfs.vfat", "-F", "16", "-s", "16", "-n", "SYSTEM", "-h", fmt.Sprint(espStart), name); err != nil {
 		return err
 	}
 	if err := run(ctx, "", "mmd", "-i", name, "::/EFI", "::/EFI/BOOT", "::/EFI/debian"); err != nil {

@@ -4,10 +4,8 @@ import (
 	"context"
 	"fmt"
 	"io"
-	"net"
 	"net/http"
 	"os"
-	"strings"
 	"time"
 )
 
@@ -15,8 +13,8 @@ import (
 // do not work with a server that has none.
 const fetchChunk = 4 << 20
 
-// fetch downloads the image at url into a file in dir, as a BMC reads its media, and returns
-// the file's name. The guest's [Gateway] in an URL is the loopback.
+// fetch downloads the image at url into a new file in dir, as a BMC reads its media, and
+// returns the file's name.
 func fetch(ctx context.Context, url, dir string) (name string, err error) {
 	f, err := os.CreateTemp(dir, "media-*.iso")
 	if err != nil {
@@ -30,9 +28,8 @@ func fetch(ctx context.Context, url, dir string) (name string, err error) {
 			os.Remove(f.Name())
 		}
 	}()
-	transport := &http.Transport{DialContext: dialGateway}
-	defer transport.CloseIdleConnections()
-	client := &http.Client{Transport: transport, Timeout: time.Minute}
+	client := &http.Client{Transport: &http.Transport{}, Timeout: time.Minute}
+	defer client.CloseIdleConnections()
 	var at, size int64 = 0, 1
 	for at < size {
 		n, total, err := fetchRange(ctx, client, url, f, at)
@@ -68,12 +65,4 @@ func fetchRange(ctx context.Context, client *http.Client, url string, to io.Writ
 		err = io.ErrUnexpectedEOF
 	}
 	return n, size, err
-}
-
-// dialGateway connects as from the network of the guests.
-func dialGateway(ctx context.Context, network, addr string) (net.Conn, error) {
-	if port, ok := strings.CutPrefix(addr, Gateway+":"); ok {
-		addr = net.JoinHostPort("127.0.0.1", port)
-	}
-	return new(net.Dialer).DialContext(ctx, network, addr)
 }

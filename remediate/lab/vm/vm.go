@@ -20,8 +20,8 @@ import (
 	"unbrick/remediate/driver/redfish/redfishtest"
 )
 
-// Gateway is the address at which a guest finds the machine that the lab runs on: what
-// listens there on 127.0.0.1 answers guests at Gateway.
+// Gateway is where a guest finds what listens on 127.0.0.1 of the machine that the lab runs
+// on: the rescue server's agents must be told this address.
 const Gateway = "10.0.2.2"
 
 // A Board is what the host asks when it resets or switches itself off. *redfishtest.BMC is
