@@ -109,7 +109,13 @@ func Fingerprint(c *x509.Certificate) string {
 // Config returns the configuration for one connection to addr (host:port). ctx is for the
 // records, and must live as long as the configuration is used.
 func (p Policy) Config(ctx context.Context, addr string) (*tls.Config, error) {
-	c := &tls.Config{MinVersion: tls.VersionTLS12, CipherSuites: suites()}
+	c := &tls.Config{
+		MinVersion: tls.VersionTLS12, CipherSuites: suites(),
+		// Controllers are slow and old: the curves that all of them have, a greeting that fits
+		// into one packet, and a cheap handshake for each connection but the first.
+		CurvePreferences:   []tls.CurveID{tls.CurveP256, tls.CurveP384, tls.CurveP521},
+		ClientSessionCache: tls.NewLRUClientSessionCache(1),
+	}
 	switch p.Mode {
 	case Pin, "":
 		if p.Records == nil {

@@ -105,6 +105,9 @@ func (f Fake) Leave(ctx context.Context, t remediate.Target, before remediate.Po
 			return err
 		}
 	}
+	if s.On && s.Inserted == was {
+		return nil
+	}
 	return h.all(ctx, PowerOn)
 }
 

@@ -131,7 +131,8 @@ func Start(o Options) (*BMC, error) {
 		ReadHeaderTimeout: 30 * time.Second,
 		IdleTimeout:       30 * time.Second,
 		ErrorLog:          discard(),
-		TLSConfig:         &tls.Config{GetCertificate: b.certificate},
+		// No TLS 1.3, as most that are out there.
+		TLSConfig: &tls.Config{GetCertificate: b.certificate, MaxVersion: tls.VersionTLS12},
 	}
 	go b.server.ServeTLS(l, "", "")
 	return b, nil

@@ -1,0 +1,261 @@
+package redfish
+
+import (
+	"context"
+	"encoding/json"
+	"fmt"
+	"io"
+	"net/http"
+	"strings"
+
+	"github.com/stmcginnis/gofish"
+	"github.com/stmcginnis/gofish/schemas"
+
+	"unbrick/inventory"
+	"unbrick/inventory/secret"
+	"unbrick/remediate"
+)
+
+// A visit is one call of one method: one session at one BMC.
+type visit struct {
+	driver   *Driver
+	addr     address
+	password secret.Value
+	client   *gofish.APIClient
+	courier  *courier
+	admitted bool // a request with our credentials was answered
+
+	system   *schemas.ComputerSystem
+	managers []*schemas.Manager
+}
+
+// visit logs in, finds the host's system, calls do, and logs out, whatever happens.
+func (d *Driver) visit(ctx context.Context, t remediate.Target, do func(*visit) error) error {
+	addr, err := parseAddress(t.Route.Address)
+	if err != nil {
+		return err
+	}
+	leave, err := d.enter(ctx, addr.host)
+	if err != nil {
+		return err
+	}
+	defer leave()
+	v := &visit{driver: d, addr: addr}
+	err = v.connect(ctx, t)
+	if err == nil {
+		defer v.close(ctx)
+		if err = v.find(ctx, t.Host); err == nil {
+			err = do(v)
+		}
+	}
+	return v.explain(ctx, err)
+}
+
+// connect opens a session, or uses Basic where a BMC has no sessions, or none left. A login
+// whose answer is lost leaves a session that we cannot name; the BMC ends it by itself.
+func (v *visit) connect(ctx context.Context, t remediate.Target) error {
+	user, password, err := v.driver.opt.Login(ctx, t)
+	if err != nil {
+		return fmt.Errorf("cannot log in to BMC %s: %w", v.addr.host, err)
+	}
+	v.password = password
+	conf, err := v.driver.opt.TLS.Config(ctx, v.addr.host)
+	if err != nil {
+		return err
+	}
+	client, courier := newClient(v.addr.host, conf, v.driver.opt.Times)
+	v.courier = courier
+	config := gofish.ClientConfig{
+		Endpoint: v.addr.endpoint(), Username: user, Password: password.Reveal(),
+		HTTPClient: client, NoModifyTransport: true,
+	}
+	v.client, err = gofish.ConnectContext(ctx, config)
+	if err == nil {
+		v.admitted = true
+		return nil
+	}
+	status, _ := answer(err)
+	if kindOf(err) != full && status != http.StatusMethodNotAllowed && status != http.StatusNotImplemented {
+		return err
+	}
+	config.BasicAuth = true
+	v.client, err = gofish.ConnectContext(ctx, config)
+	return err
+}
+
+// close ends the session, with time of its own: ctx may be over.
+func (v *visit) close(ctx context.Context) {
+	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), v.driver.opt.Times.Logout)
+	defer cancel()
+	if s, err := v.client.GetSession(); err == nil && s.ID != "" {
+		v.client.WithContext(ctx).Logout()
+	}
+	v.courier.CloseIdleConnections()
+}
+
+// find picks the system that is the host, and makes sure that it is.
+func (v *visit) find(ctx context.Context, h inventory.Host) error {
+	systems, err := v.systems()
+	if err != nil {
+		return err
+	}
+	v.admitted = true
+	if len(systems) == 1 {
+		v.system = systems[0]
+		if who := differs(v.system, h); who != "" {
+			return fmt.Errorf("BMC %s belongs to another host: %s. Correct the address or the inventory", v.addr.host, who)
+		}
+	}
+	for _, s := range systems {
+		if v.system == nil && same(s, h) {
+			v.system = s
+		}
+	}
+	if v.system == nil {
+		return fmt.Errorf("BMC %s manages %d systems, and none has this host's serial or UUID. Give the system's path in the address: %s/redfish/v1/Systems/ID",
+			v.addr.host, len(systems), v.addr.endpoint())
+	}
+	v.managers, err = v.system.ManagedBy()
+	if err == nil && len(v.managers) == 0 && len(systems) == 1 {
+		v.managers, err = v.client.Service.Managers()
+	}
+	return err
+}
+
+func (v *visit) systems() ([]*schemas.ComputerSystem, error) {
+	if v.addr.system == "" {
+		return v.client.Service.Systems()
+	}
+	s, err := schemas.GetObject[schemas.ComputerSystem](v.client, v.addr.system)
+	if err != nil {
+		return nil, err
+	}
+	return []*schemas.ComputerSystem{s}, nil
+}
+
+// serials are what a system says its serial is: Dell puts the service tag into SKU.
+func serials(s *schemas.ComputerSystem) []string {
+	var all []string
+	for _, x := range []string{s.SerialNumber, s.SKU} {
+		if x = strings.TrimSpace(x); x != "" {
+			all = append(all, x)
+		}
+	}
+	return all
+}
+
+// same says whether a system is the host, by UUID or serial.
+func same(s *schemas.ComputerSystem, h inventory.Host) bool {
+	if h.UUID != "" && (strings.EqualFold(s.UUID, h.UUID) || strings.EqualFold(swapped(s.UUID), h.UUID)) {
+		return true
+	}
+	for _, x := range serials(s) {
+		if h.Serial != "" && strings.EqualFold(x, h.Serial) {
+			return true
+		}
+	}
+	return false
+}
+
+// differs says how a system shows that it is not the host: both name a UUID or a serial, and
+// nothing agrees. It returns the empty string if nothing shows that.
+func differs(s *schemas.ComputerSystem, h inventory.Host) string {
+	comparable := h.UUID != "" && s.UUID != "" || h.Serial != "" && len(serials(s)) > 0
+	if !comparable || same(s, h) {
+		return ""
+	}
+	return fmt.Sprintf("it says serial %s, UUID %s, and the inventory says serial %s, UUID %s",
+		strings.Join(serials(s), " or "), s.UUID, h.Serial, h.UUID)
+}
+
+// swapped returns a UUID with the bytes of its first three fields in the other order: SMBIOS
+// stores them so, and some BMCs print what is stored.
+func swapped(uuid string) string {
+	f := strings.Split(uuid, "-")
+	if len(f) != 5 {
+		return uuid
+	}
+	for i := range 3 {
+		var b strings.Builder
+		for j := len(f[i]) - 2; j >= 0; j -= 2 {
+			b.WriteString(f[i][j : j+2])
+		}
+		f[i] = b.String()
+	}
+	return strings.Join(f, "-")
+}
+
+// product names the BMC for people.
+func (v *visit) product() string {
+	if v.system == nil {
+		return "unknown"
+	}
+	name := v.system.Manufacturer + " " + v.system.Model
+	for _, m := range v.managers {
+		name += ", " + m.Model + " " + m.FirmwareVersion
+	}
+	return strings.TrimSpace(name)
+}
+
+// read reads a resource into dst and returns its entity tag.
+func (v *visit) read(path string, dst any) (etag string, err error) {
+	resp, err := v.client.Get(path)
+	if err != nil {
+		return "", err
+	}
+	defer resp.Body.Close()
+	raw, err := io.ReadAll(resp.Body)
+	if err != nil {
+		return "", err
+	}
+	var tag struct {
+		ETag string `json:"@odata.etag"`
+	}
+	if err := json.Unmarshal(raw, &tag); err != nil {
+		return "", err
+	}
+	if h := resp.Header.Get("ETag"); h != "" {
+		tag.ETag = h
+	}
+	return tag.ETag, json.Unmarshal(raw, dst)
+}
+
+// post sends an action, once.
+func (v *visit) post(path string, body any) error {
+	resp, err := v.client.Post(path, body)
+	if err != nil {
+		return err
+	}
+	return resp.Body.Close()
+}
+
+// patch changes a resource. BMCs differ in the entity tags that they take, so a 412 is
+// answered with the other forms: a 412 means that nothing was done.
+func (v *visit) patch(path string, body any) error {
+	tag, err := v.read(path, &struct{}{})
+	if err != nil {
+		return err
+	}
+	forms := []string{tag}
+	if strong, ok := strings.CutPrefix(tag, "W/"); ok {
+		forms = append(forms, strong)
+	}
+	if tag != "" {
+		forms = append(forms, "")
+	}
+	for _, form := range forms {
+		header := map[string]string{}
+		if form != "" {
+			header["If-Match"] = form
+		}
+		var resp *http.Response
+		resp, err = v.client.PatchWithHeaders(path, body, header)
+		if err == nil {
+			return resp.Body.Close()
+		}
+		if status, _ := answer(err); status != http.StatusPreconditionFailed && status != http.StatusPreconditionRequired {
+			return err
+		}
+	}
+	return err
+}
