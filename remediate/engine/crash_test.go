@@ -7,6 +7,7 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
+	"strconv"
 	"strings"
 	"sync"
 	"testing"
@@ -21,6 +22,7 @@ const (
 	childWorld = "UNBRICK_TEST_WORLD" // URL of the world
 	childPoint = "UNBRICK_TEST_POINT" // "when stage", where it kills itself; empty: nowhere
 	childName  = "UNBRICK_TEST_NAME"  // of the executor
+	childHosts = "UNBRICK_TEST_HOSTS" // how many at once
 )
 
 func TestMain(m *testing.M) {
@@ -47,6 +49,7 @@ func child() error {
 	}
 	e := testEngine(s, os.Getenv(childWorld))
 	e.Executor, e.Lease = os.Getenv(childName), 2*time.Second
+	e.Limits.Hosts, _ = strconv.Atoi(os.Getenv(childHosts))
 	if point := os.Getenv(childPoint); point != "" {
 		k := &killer{point: point, left: st.Todo + st.Running}
 		e.at, e.Events = k.at, k.event
@@ -86,10 +89,11 @@ func (k *killer) one() {
 }
 
 // startChild starts a process that works on the state.
-func startChild(t testing.TB, state, world, point, name string) *exec.Cmd {
+func startChild(t testing.TB, state, world, point, name string, env ...string) *exec.Cmd {
 	t.Helper()
 	cmd := exec.Command(os.Args[0])
 	cmd.Env = append(os.Environ(), childState+"="+state, childWorld+"="+world, childPoint+"="+point, childName+"="+name)
+	cmd.Env = append(cmd.Env, env...)
 	cmd.Stderr = &strings.Builder{}
 	cmd.Stdout = cmd.Stderr
 	if err := cmd.Start(); err != nil {
@@ -205,6 +209,9 @@ func killed(t *testing.T, state []byte, points ...string) {
 		cmd.Wait()
 		if got := cmd.ProcessState.String(); got != "signal: killed" {
 			t.Fatalf("at %q the child ended with %s: %s", point, got, cmd.Stderr)
+		}
+		if out := cmd.Stderr.(*strings.Builder).String(); out != "" {
+			t.Errorf("DBOS spoke to the user: %s", out)
 		}
 	}
 	finish(t, path, w, url)

@@ -127,12 +127,12 @@ func openSQLite(path string, patience time.Duration, pragma string) (*sql.DB, er
 
 // prepare makes the tables, and proves that the state can be written.
 func (s *Store) prepare(ctx context.Context) error {
-	err := s.tx(ctx, func(tx *sql.Tx) error {
-		if s.postgres() { // two processes may start at once
-			if _, err := tx.ExecContext(ctx, `SELECT pg_advisory_xact_lock($1)`, lockSchema); err != nil {
-				return err
-			}
-		}
+	unlock, err := s.lockTables(ctx)
+	if err != nil {
+		return fmt.Errorf("cannot connect to %s: %w", s.name(), err)
+	}
+	defer unlock()
+	err = s.tx(ctx, func(tx *sql.Tx) error {
 		for _, statement := range s.statements() {
 			if _, err := tx.ExecContext(ctx, statement); err != nil {
 				return err
@@ -271,6 +271,39 @@ const (
 	lockSchema   = 0x756e6272_01
 	lockDispatch = 0x756e6272_02
 )
+
+// lockTables lets no other process make tables until unlock is called: DBOS's own statements
+// get in each other's way. It asks again and again, because a session that waits for a lock
+// would stop an index from being built.
+func (s *Store) lockTables(ctx context.Context) (unlock func(), err error) {
+	if !s.postgres() {
+		return func() {}, nil
+	}
+	c, err := s.db().Conn(ctx)
+	if err != nil {
+		return nil, err
+	}
+	for {
+		var got bool
+		if err := c.QueryRowContext(ctx, `SELECT pg_try_advisory_lock($1)`, lockSchema).Scan(&got); err != nil {
+			c.Close()
+			return nil, err
+		}
+		if got {
+			break
+		}
+		select {
+		case <-time.After(100 * time.Millisecond):
+		case <-ctx.Done():
+			c.Close()
+			return nil, ctx.Err()
+		}
+	}
+	return func() {
+		_, _ = c.ExecContext(context.WithoutCancel(ctx), `SELECT pg_advisory_unlock($1)`, lockSchema)
+		c.Close()
+	}, nil
+}
 
 // exclusive lets no other process change who does what until tx ends.
 func (s *Store) exclusive(ctx context.Context, tx *sql.Tx) error {

@@ -19,6 +19,11 @@ type worker struct {
 	lease *lease
 	dbos  dbos.Context
 
+	// The loop's own.
+	missed  map[string]time.Time // running hosts that do not run here, since when
+	checked time.Time            // when that was last looked at
+	trouble time.Time            // since when housekeeping fails
+
 	wake   chan struct{} // a host ended
 	failed chan error    // why no work can be done any more
 
@@ -26,9 +31,7 @@ type worker struct {
 	active   map[string]context.CancelCauseFunc // the hosts whose workflow runs here
 	busy     int                                // how many of them are in a stage
 	draining bool
-	idle     chan struct{}        // closed when draining and nothing is busy
-	missed   map[string]time.Time // running hosts that do not run here, since when
-	checked  time.Time            // when that was last looked at
+	idle     chan struct{} // closed when draining and nothing is busy
 }
 
 func newWorker(e *Engine, r Run) *worker {
@@ -78,7 +81,12 @@ func (w *worker) launch(ctx context.Context) error {
 		cfg.SQLiteSystemDB = w.Store.db()
 	}
 	// Ending ctx must not reach DBOS: it would cancel every workflow for good.
+	unlock, err := w.Store.lockTables(ctx)
+	if err != nil {
+		return fmt.Errorf("cannot prepare %s: %w", w.Store.name(), err)
+	}
 	d, err := dbos.NewContext(context.WithoutCancel(ctx), cfg)
+	unlock()
 	if err != nil {
 		return fmt.Errorf("cannot prepare %s: %w", w.Store.name(), err)
 	}
@@ -217,10 +225,19 @@ func (w *worker) housekeep(ctx context.Context) error {
 		return err
 	}
 	for _, do := range []func(context.Context) error{w.takeOver, w.passCancels, w.reconcile, w.prune} {
-		if err := do(ctx); err != nil {
+		err := do(ctx)
+		switch {
+		case err == nil:
+			continue
+		case w.trouble.IsZero():
+			w.trouble = time.Now()
+		case time.Since(w.trouble) > patience:
 			return err
 		}
+		w.Log.Warn("state does not answer", "run", w.run.ID, "error", err)
+		return nil // the next time
 	}
+	w.trouble = time.Time{}
 	return nil
 }
 

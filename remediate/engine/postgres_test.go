@@ -1,0 +1,296 @@
+//go:build unix
+
+package engine
+
+import (
+	"context"
+	"fmt"
+	"io"
+	"net"
+	"os"
+	"os/exec"
+	"os/user"
+	"path/filepath"
+	"slices"
+	"strconv"
+	"strings"
+	"syscall"
+	"testing"
+	"time"
+
+	"unbrick/remediate"
+	"unbrick/remediate/lab/testenv"
+)
+
+// A cluster is a PostgreSQL server of a test, on loopback.
+type cluster struct {
+	bin, data string
+	port      int
+	as        *syscall.Credential
+	server    *exec.Cmd
+}
+
+func newCluster(t *testing.T) *cluster {
+	t.Helper()
+	found, _ := filepath.Glob("/usr/lib/postgresql/*/bin/initdb")
+	if len(found) == 0 {
+		testenv.Need(t, "/usr/lib/postgresql/15/bin/initdb")
+	}
+	slices.Sort(found)
+	c := &cluster{bin: filepath.Dir(found[len(found)-1]), data: filepath.Join(t.TempDir(), "data")}
+	if err := os.Mkdir(c.data, 0o700); err != nil {
+		t.Fatal(err)
+	}
+	if os.Getuid() == 0 { // which PostgreSQL refuses to be
+		c.dropRoot(t)
+	}
+	if out, err := c.command("initdb", "-D", c.data, "-A", "trust", "-U", "postgres", "--no-sync", "-E", "UTF8", "--locale=C").CombinedOutput(); err != nil {
+		t.Fatalf("initdb: %v\n%s", err, out)
+	}
+	l, err := net.Listen("tcp", "127.0.0.1:0")
+	if err != nil {
+		t.Fatal(err)
+	}
+	c.port = l.Addr().(*net.TCPAddr).Port
+	l.Close()
+	c.start(t)
+	t.Cleanup(func() { c.stop(syscall.SIGQUIT) })
+	return c
+}
+
+func (c *cluster) dropRoot(t *testing.T) {
+	t.Helper()
+	u, err := user.Lookup("postgres")
+	if err != nil {
+		testenv.Missing(t, "the user postgres")
+	}
+	uid, _ := strconv.Atoi(u.Uid)
+	gid, _ := strconv.Atoi(u.Gid)
+	c.as = &syscall.Credential{Uid: uint32(uid), Gid: uint32(gid)}
+	if err := os.Chown(c.data, uid, gid); err != nil {
+		t.Fatal(err)
+	}
+	for dir := filepath.Dir(c.data); strings.HasPrefix(dir, os.TempDir()+"/"); dir = filepath.Dir(dir) {
+		if err := os.Chmod(dir, 0o755); err != nil {
+			t.Fatal(err)
+		}
+	}
+}
+
+func (c *cluster) command(name string, args ...string) *exec.Cmd {
+	cmd := exec.Command(filepath.Join(c.bin, name), args...)
+	cmd.SysProcAttr = &syscall.SysProcAttr{Credential: c.as, Setpgid: true}
+	cmd.Dir = "/"
+	return cmd
+}
+
+func (c *cluster) start(t testing.TB) {
+	t.Helper()
+	c.server = c.command("postgres", "-D", c.data, "-p", fmt.Sprint(c.port), "-c", "listen_addresses=127.0.0.1",
+		"-c", "unix_socket_directories=", "-c", "fsync=off", "-c", "max_connections=200")
+	c.server.Stderr = io.Discard
+	if err := c.server.Start(); err != nil {
+		t.Fatal(err)
+	}
+	eventually(t, "PostgreSQL", func() bool {
+		return exec.Command(filepath.Join(c.bin, "pg_isready"), "-q", "-h", "127.0.0.1", "-p", fmt.Sprint(c.port)).Run() == nil
+	})
+}
+
+// stop ends the server: SIGQUIT is a crash.
+func (c *cluster) stop(s syscall.Signal) {
+	c.server.Process.Signal(s)
+	c.server.Wait()
+}
+
+// database makes an empty database.
+func (c *cluster) database(t testing.TB, name string) string {
+	t.Helper()
+	out, err := exec.Command(filepath.Join(c.bin, "createdb"), "-h", "127.0.0.1", "-p", fmt.Sprint(c.port), "-U", "postgres", name).CombinedOutput()
+	if err != nil {
+		t.Fatalf("createdb: %v\n%s", err, out)
+	}
+	return fmt.Sprintf("postgres://postgres@127.0.0.1:%d/%s?sslmode=disable", c.port, name)
+}
+
+func TestPostgres(t *testing.T) {
+	c := newCluster(t)
+	for name, test := range map[string]func(*testing.T, *cluster, string){
+		"verdicts": postgresVerdicts, "share": postgresShare, "takeover": postgresTakeOver,
+		"one name": postgresOneName, "killed": postgresKilled,
+	} {
+		dsn := c.database(t, strings.ReplaceAll(name, " ", ""))
+		t.Run(name, func(t *testing.T) { test(t, c, dsn) })
+	}
+	t.Run("crash", func(t *testing.T) { postgresCrash(t, c, c.database(t, "crash")) })
+}
+
+func postgresVerdicts(t *testing.T, _ *cluster, dsn string) {
+	all := names(faults())
+	w := newWorld(t, all...)
+	s := openTest(t, dsn)
+	begin(t, s, all...)
+	if err := s.Create(context.Background(), "k", []byte("\x00v")); err != nil {
+		t.Fatal(err)
+	}
+	runs(t, testEngine(s, w.serve(t)))
+	got := verdicts(t, s)
+	same(t, got, faults())
+	w.check(t, got)
+}
+
+// Two processes share a run, and no host is treated by both.
+func postgresShare(t *testing.T, _ *cluster, dsn string) {
+	var hosts []string
+	for i := range 40 {
+		hosts = append(hosts, fmt.Sprintf("none#%d", i))
+	}
+	w := newWorld(t, hosts...)
+	url := w.serve(t)
+	s := openTest(t, dsn)
+	begin(t, s, hosts...)
+	a := startChild(t, dsn, url, "", "jump-a", childHosts+"=3")
+	b := startChild(t, dsn, url, "", "jump-b", childHosts+"=3")
+	if err := a.Wait(); err != nil {
+		t.Error(err, a.Stderr)
+	}
+	if err := b.Wait(); err != nil {
+		t.Error(err, b.Stderr)
+	}
+	w.check(t, verdicts(t, s))
+	for _, h := range hosts {
+		if n := w.calls["enter "+h]; n != 1 {
+			t.Errorf("%s was entered %d times", h, n)
+		}
+	}
+	for _, name := range []string{"jump-a", "jump-b"} {
+		var n int
+		if err := s.db().QueryRow(`SELECT COUNT(*) FROM hosts WHERE executor = $1 AND verdict = 'fixed'`, name).Scan(&n); err != nil || n == 0 {
+			t.Errorf("%s did %d hosts, %v", name, n, err)
+		}
+	}
+}
+
+// A process that is killed loses its hosts to another one, which goes on where they were.
+func postgresTakeOver(t *testing.T, _ *cluster, dsn string) {
+	var hosts []string
+	for i := range 8 {
+		hosts = append(hosts, fmt.Sprintf("held#%d", i))
+	}
+	w := newWorld(t, hosts...)
+	url := w.serve(t)
+	s := openTest(t, dsn)
+	begin(t, s, hosts...)
+	a := startChild(t, dsn, url, "", "jump-a", childHosts+"=4")
+	b := startChild(t, dsn, url, "", "jump-b", childHosts+"=4")
+	eventually(t, "all in repair", func() bool { return w.count("repair") == len(hosts) })
+	a.Process.Kill()
+	a.Wait()
+	close(w.hold)
+	if err := b.Wait(); err != nil {
+		t.Error(err, b.Stderr)
+	}
+	got := verdicts(t, s)
+	w.check(t, got)
+	for _, h := range hosts {
+		if n := w.calls["enter "+h]; n != 1 || got[h] != remediate.Fixed {
+			t.Errorf("%s ended %q and was entered %d times", h, got[h], n)
+		}
+	}
+}
+
+func (w *world) count(op string) (n int) {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	for call, k := range w.calls {
+		if strings.HasPrefix(call, op+" ") {
+			n += k
+		}
+	}
+	return n
+}
+
+// Two processes never work under one name.
+func postgresOneName(t *testing.T, _ *cluster, dsn string) {
+	w := newWorld(t, "held#1")
+	url := w.serve(t)
+	s := openTest(t, dsn)
+	begin(t, s, "held#1")
+	a := startChild(t, dsn, url, "", "jump-a")
+	eventually(t, "repair", func() bool { return w.count("repair") == 1 })
+	b := startChild(t, dsn, url, "", "jump-a")
+	b.Wait()
+	if out := b.Stderr.(*strings.Builder).String(); b.ProcessState.ExitCode() != 1 || !strings.Contains(out, "as jump-a (pid "+fmt.Sprint(a.Process.Pid)) {
+		t.Errorf("%s: %s", b.ProcessState, out)
+	}
+	close(w.hold)
+	if err := a.Wait(); err != nil {
+		t.Error(err, a.Stderr)
+	}
+	w.check(t, verdicts(t, s))
+}
+
+// A process that is killed and started again under its name goes on at once.
+func postgresKilled(t *testing.T, _ *cluster, dsn string) {
+	all := names(faults())
+	w := newWorld(t, all...)
+	url := w.serve(t)
+	s := openTest(t, dsn)
+	begin(t, s, all...)
+	for _, point := range []string{"effect enter", "recorded repair"} {
+		a := startChild(t, dsn, url, point, "jump-a")
+		a.Wait()
+		if got := a.ProcessState.String(); got != "signal: killed" {
+			t.Fatalf("%s: %s", got, a.Stderr)
+		}
+	}
+	a := startChild(t, dsn, url, "", "jump-a")
+	if err := a.Wait(); err != nil {
+		t.Fatal(err, a.Stderr)
+	}
+	got := verdicts(t, s)
+	same(t, got, faults())
+	w.check(t, got)
+}
+
+// A database that crashes and comes back costs no host its verdict.
+func postgresCrash(t *testing.T, c *cluster, dsn string) {
+	all := names(faults())
+	for i := range 30 {
+		all = append(all, fmt.Sprintf("none#%d", i))
+	}
+	w := newWorld(t, all...)
+	s := openTest(t, dsn)
+	begin(t, s, all...)
+	e := testEngine(s, w.serve(t))
+	e.Limits.Hosts = 10
+	ended := make(chan bool, len(all))
+	e.Events = func(e Event) {
+		if e.Verdict != "" {
+			ended <- true
+		}
+	}
+	done := make(chan struct{})
+	go func() {
+		defer close(done)
+		runs(t, e)
+	}()
+	for range 3 {
+		for range 8 {
+			select {
+			case <-ended:
+			case <-done:
+			}
+		}
+		c.stop(syscall.SIGQUIT)
+		c.start(t)
+	}
+	select {
+	case <-done:
+	case <-time.After(2 * time.Minute):
+		t.Fatal("the run did not end")
+	}
+	got := verdicts(t, s)
+	same(t, got, faults())
+	w.check(t, got)
+}
