@@ -22,13 +22,15 @@ type Rig struct {
 	Target remediate.Target
 	Image  remediate.Image
 
-	Boots    func() []string // what the host booted since it was made: URL of an image, or Disk
-	Actions  func() int      // how often anything was done to it
-	Left     func() string   // what is left behind on it and its controller, or nothing
-	Requests func() int      // how many requests the driver has made
-	Cut      func(n int, done bool)
+	Boots   func() []string // what the host booted since it was made: URL of an image, or Disk
+	Actions func() int      // how often anything was done to it
+	Left    func() string   // what is left behind on it and its controller, or nothing
+	// Requests returns the driver's requests so far: true where one is there to change
+	// something, if only a session.
+	Requests func() []bool
 	// Cut orders that the n-th request from now (0 is the next) fails, after it was done if
 	// done, else before.
+	Cut  func(n int, done bool)
 	Hang func() // from now on, no request is answered
 }
 
@@ -107,55 +109,67 @@ func (s suite) leaveAlone(t *testing.T) {
 }
 
 // cutEverywhere goes through the stages once for each request of one of them, and loses that
-// request, or its answer.
+// request, or its answer: of a request that only reads, both are the same.
 func (s suite) cutEverywhere(t *testing.T, stage remediate.Stage) {
-	requests := s.count(t, stage)
-	for _, done := range []bool{false, true} {
-		for n := range requests {
-			r := s.make(t)
-			what := fmt.Sprintf("%s\nRequest %d of %s was lost (done: %v).", cutRule, n, stage, done)
-			at := func(here remediate.Stage) {
-				if here == stage {
-					r.Cut(n, done)
-				}
-			}
-			at(remediate.Check)
-			var before remediate.Posture
-			r.persist(t, what, func(ctx context.Context) (err error) {
-				before, err = r.Driver.Observe(ctx, r.Target)
-				return err
-			})
-			at(remediate.Enter)
-			r.persist(t, what, func(ctx context.Context) error { return r.Driver.Enter(ctx, r.Target, r.Image) })
-			r.booted(t, what)
-			at(remediate.Leave)
-			r.persist(t, what, func(ctx context.Context) error { return r.Driver.Leave(ctx, r.Target, before) })
-			r.putBack(t, what)
+	for n, changes := range s.requests(t, stage) {
+		s.cut(t, stage, n, true)
+		if changes {
+			s.cut(t, stage, n, false)
 		}
 	}
 }
 
-// count returns how many requests a stage takes when nothing goes wrong.
-func (s suite) count(t *testing.T, stage remediate.Stage) int {
+// cut goes through the stages up to one whose n-th request is lost, and puts the host back.
+func (s suite) cut(t *testing.T, stage remediate.Stage, n int, done bool) {
 	r := s.make(t)
-	n := r.Requests()
-	before := r.observe(t)
+	what := fmt.Sprintf("%s\nRequest %d of %s was lost (done: %v).", cutRule, n, stage, done)
+	at := func(here remediate.Stage) {
+		if here == stage {
+			r.Cut(n, done)
+		}
+	}
+	at(remediate.Check)
+	var before remediate.Posture
+	r.persist(t, what, func(ctx context.Context) (err error) {
+		before, err = r.Driver.Observe(ctx, r.Target)
+		return err
+	})
 	if stage == remediate.Check {
-		return r.Requests() - n
+		r.nothingLeft(t, what)
+		return
 	}
-	n = r.Requests()
-	r.must(t, enterRule, r.Driver.Enter(t.Context(), r.Target, r.Image))
-	if stage == remediate.Enter {
-		return r.Requests() - n
-	}
-	n = r.Requests()
-	r.must(t, leaveRule, r.Driver.Leave(t.Context(), r.Target, before))
-	return r.Requests() - n
+	at(remediate.Enter)
+	r.persist(t, what, func(ctx context.Context) error { return r.Driver.Enter(ctx, r.Target, r.Image) })
+	r.booted(t, what)
+	at(remediate.Leave)
+	r.persist(t, what, func(ctx context.Context) error { return r.Driver.Leave(ctx, r.Target, before) })
+	r.putBack(t, what)
 }
 
-// halfEnter leaves a host after an Enter that was cut off at each request and not repeated.
+// requests returns those that a stage takes when nothing goes wrong.
+func (s suite) requests(t *testing.T, stage remediate.Stage) []bool {
+	r := s.make(t)
+	n := len(r.Requests())
+	before := r.observe(t)
+	if stage == remediate.Check {
+		return r.Requests()[n:]
+	}
+	n = len(r.Requests())
+	r.must(t, enterRule, r.Driver.Enter(t.Context(), r.Target, r.Image))
+	if stage == remediate.Enter {
+		return r.Requests()[n:]
+	}
+	n = len(r.Requests())
+	r.must(t, leaveRule, r.Driver.Leave(t.Context(), r.Target, before))
+	return r.Requests()[n:]
+}
+
+// halfEnter leaves a host after an Enter that was cut off at each change and not repeated.
 func (s suite) halfEnter(t *testing.T) {
-	for n := range s.count(t, remediate.Enter) {
+	for n, changes := range s.requests(t, remediate.Enter) {
+		if !changes {
+			continue
+		}
 		r := s.make(t)
 		before := r.observe(t)
 		r.Cut(n, true)

@@ -18,11 +18,12 @@ func TestFake(t *testing.T) {
 
 func rig(t *testing.T, driver func(drivertest.World) remediate.Driver) drivertest.Rig {
 	t.Helper()
-	requests, actions := 0, 0
+	actions := 0
+	var requests []bool
 	var boots []string
 	m := &drivertest.Memory{}
 	w := spy{m, func(op drivertest.Op, was, is drivertest.HostState) {
-		requests++
+		requests = append(requests, op.Verb != drivertest.Look)
 		if op.Verb != drivertest.Look {
 			actions++
 		}
@@ -38,7 +39,7 @@ func rig(t *testing.T, driver func(drivertest.World) remediate.Driver) drivertes
 		Driver: driver(w), Target: target(), Image: img,
 		Boots:    func() []string { return boots },
 		Actions:  func() int { return actions },
-		Requests: func() int { return requests },
+		Requests: func() []bool { return requests },
 		Left: func() string {
 			if s := m.State("h1"); !s.Tidy() || s.Violations != nil {
 				return fmt.Sprintf("%+v", s)

@@ -26,7 +26,8 @@ func parseAddress(s string) (address, error) {
 	}
 	u, err := url.Parse(text)
 	bad := func(want string) (address, error) {
-		return address{}, fmt.Errorf("redfish address %q: %s, such as 10.1.2.3 or https://bmc1.example.com", s, want)
+		shown := s[strings.LastIndex(s, "@")+1:] // not the credentials before it
+		return address{}, fmt.Errorf("redfish address %q: %s, such as 10.1.2.3 or https://bmc1.example.com", shown, want)
 	}
 	switch {
 	case err != nil || u.Hostname() == "":

@@ -9,7 +9,6 @@ import (
 type override struct {
 	Target  string
 	Enabled string // Once, Continuous, Disabled
-	Mode    string // kept as it is, always
 	Unread  bool   // this BMC does not show it
 }
 
@@ -19,26 +18,21 @@ func (o override) pending() bool {
 
 var cleared = override{Target: "None", Enabled: "Disabled"}
 
-// override reads what is set.
-func (v *visit) override() (override, error) {
+// override returns what is set, by whichever way, of a system that stands as s.
+func (v *visit) override(s standing) (override, error) {
 	if v.dellBoot() {
 		if o, err := v.dellOverride(); err != nil || o.pending() || o.Unread {
 			return o, err
 		}
 	}
-	s, err := v.standing()
-	return override{Target: s.Boot.Target, Enabled: s.Boot.Enabled, Mode: s.Boot.Mode}, err
+	return override{Target: s.Boot.Target, Enabled: s.Boot.Enabled}, nil
 }
 
 // bootOnce makes the next start boot virtual media, and that start alone. The caller has made
 // sure that the power is off.
-func (v *visit) bootOnce(ctx context.Context) error {
+func (v *visit) bootOnce(ctx context.Context, s standing) error {
 	if v.dellBoot() {
-		return v.dellBootOnce(ctx)
-	}
-	s, err := v.standing()
-	if err != nil {
-		return err
+		return v.dellSet(ctx, "Enabled", virtualDVD)
 	}
 	target := v.target(s.Boot.Targets)
 	if target == "" {
@@ -67,7 +61,11 @@ func (v *visit) setOverride(ctx context.Context, want override) error {
 			if path == "" {
 				return refusal // there is no settings resource
 			}
-			return v.patch(path, map[string]any{"Boot": boot})
+			tag := s.etag
+			if path != v.system.ODataID {
+				tag = ""
+			}
+			return v.patch(path, tag, map[string]any{"Boot": boot})
 		})
 		if kind := kindOf(err); kind != refused && kind != missing {
 			return err

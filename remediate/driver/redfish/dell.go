@@ -42,10 +42,6 @@ func (v *visit) dellOverride() (override, error) {
 	return o, nil
 }
 
-func (v *visit) dellBootOnce(ctx context.Context) error {
-	return v.dellSet(ctx, "Enabled", virtualDVD)
-}
-
 func (v *visit) dellClear(ctx context.Context, now override) error {
 	if !now.Unread && !now.pending() {
 		return nil
@@ -69,7 +65,7 @@ func (v *visit) dellSet(ctx context.Context, once, device string) error {
 		o, err := v.dellOverride()
 		return err == nil && o.pending() == want.pending() && (!want.pending() || o == want), err
 	}, func() error {
-		return v.patch(v.dellAttributes(), map[string]any{"Attributes": map[string]string{bootOnceAttr: once, bootDeviceAttr: device}})
+		return v.patch(v.dellAttributes(), "", map[string]any{"Attributes": map[string]string{bootOnceAttr: once, bootDeviceAttr: device}})
 	})
 }
 

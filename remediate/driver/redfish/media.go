@@ -25,6 +25,7 @@ type slot struct {
 		Insert schemas.ActionTarget `json:"#VirtualMedia.InsertMedia"`
 		Eject  schemas.ActionTarget `json:"#VirtualMedia.EjectMedia"`
 	}
+	etag string
 }
 
 // full says whether an image is in the slot. ConnectedVia counts most: Supermicro leaves all
@@ -82,7 +83,7 @@ func (v *visit) slots() ([]slot, error) {
 	}
 	var slots []slot
 	for _, m := range media {
-		var s slot
+		s := slot{etag: m.ODataEtag}
 		if err := json.Unmarshal(m.RawData, &s); err != nil {
 			return nil, err
 		}
@@ -163,7 +164,7 @@ func (v *visit) sendInsert(s slot, body map[string]any) error {
 	if s.Actions.Insert.Target != "" {
 		return v.post(s.Actions.Insert.Target, body)
 	}
-	return v.patch(s.Path, body)
+	return v.patch(s.Path, s.etag, body)
 }
 
 // adapt changes the form of an insert after a refusal that says text. It returns false if
@@ -216,5 +217,5 @@ func (v *visit) sendEject(s slot) error {
 	if s.Actions.Eject.Target != "" {
 		return v.post(s.Actions.Eject.Target, map[string]any{}) // HPE wants a body
 	}
-	return v.patch(s.Path, map[string]any{"Image": nil, "Inserted": false})
+	return v.patch(s.Path, s.etag, map[string]any{"Image": nil, "Inserted": false})
 }

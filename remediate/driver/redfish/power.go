@@ -22,14 +22,20 @@ type standing struct {
 			Path string `json:"@odata.id"`
 		} `json:"SettingsObject"`
 	} `json:"@Redfish.Settings"`
+	etag string
 }
 
 func (s standing) off() bool { return s.PowerState == "Off" }
 func (s standing) on() bool  { return s.PowerState == "On" }
 
-// standing reads the system's resource.
+// standing reads the system's resource. It was read a moment ago when it was found: that one
+// counts for the first time.
 func (v *visit) standing() (s standing, err error) {
-	_, err = v.read(v.system.ODataID, &s)
+	if v.first != nil {
+		s, v.first = *v.first, nil
+		return s, nil
+	}
+	s.etag, err = v.read(v.system.ODataID, &s)
 	return s, err
 }
 

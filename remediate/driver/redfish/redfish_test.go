@@ -93,10 +93,26 @@ func (r *rack) boots() []string {
 	return boots
 }
 
-func (r *rack) target() remediate.Target {
+// changes says of each request so far whether it was to change something.
+func (r *rack) changes() []bool {
+	var all []bool
+	for _, op := range r.Requests() {
+		switch op {
+		case redfishtest.OpRoot, redfishtest.OpSystems, redfishtest.OpSystem, redfishtest.OpManager, redfishtest.OpMedia:
+			all = append(all, false)
+		default:
+			all = append(all, true)
+		}
+	}
+	return all
+}
+
+func (r *rack) target() remediate.Target { return at(r.URL()) }
+
+func at(address string) remediate.Target {
 	return remediate.Target{
 		Run: "r1", Attempt: 1, Host: inventory.Host{Name: "h1", Serial: "SN1"},
-		Route: inventory.Route{Driver: "redfish", Address: r.URL()},
+		Route: inventory.Route{Driver: "redfish", Address: address},
 	}
 }
 
@@ -130,7 +146,7 @@ func rig(t *testing.T, m redfishtest.Model) drivertest.Rig {
 		Driver: redfish.New(options()), Target: r.target(), Image: remediate.Image{URL: image},
 		Boots:    r.boots,
 		Actions:  func() int { return len(r.did()) },
-		Requests: func() int { return len(r.Requests()) },
+		Requests: r.changes,
 		Left: func() string {
 			left := r.left()
 			if left == "1 sessions" && lostReply >= 0 && r.Requests()[lostReply] == redfishtest.OpLogin {

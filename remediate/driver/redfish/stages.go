@@ -52,7 +52,7 @@ func (v *visit) observe(ctx context.Context) (remediate.Posture, error) {
 		}
 		p.Detail[detailMedia+x.Path] = x.image()
 	}
-	o, err := v.override()
+	o, err := v.override(s)
 	if err == nil && o.pending() && !ours {
 		p.Detail[detailOverride], p.Detail[detailEnabled] = o.Target, o.Enabled
 	}
@@ -84,7 +84,7 @@ func (v *visit) enter(ctx context.Context, image string) error {
 	}
 	inserted := slices.ContainsFunc(slots, func(x slot) bool { return x.full() && x.holds(image) })
 	if !(inserted && !s.off()) {
-		if err := v.prepare(ctx, slots, image, inserted); err != nil {
+		if err := v.prepare(ctx, s, slots, image, inserted); err != nil {
 			return err
 		}
 	}
@@ -92,12 +92,14 @@ func (v *visit) enter(ctx context.Context, image string) error {
 }
 
 // prepare makes the next start boot the image. When it returns, the power is off.
-func (v *visit) prepare(ctx context.Context, slots []slot, image string, inserted bool) error {
+func (v *visit) prepare(ctx context.Context, s standing, slots []slot, image string, inserted bool) error {
 	if len(v.usable(slots)) == 0 {
 		return v.noSlot() // before the power goes
 	}
-	if err := v.powerOff(ctx); err != nil {
-		return err
+	if !s.off() {
+		if err := v.powerOff(ctx); err != nil {
+			return err
+		}
 	}
 	// Any other disc could be what the firmware boots.
 	for _, x := range slots {
@@ -112,7 +114,7 @@ func (v *visit) prepare(ctx context.Context, slots []slot, image string, inserte
 			return err
 		}
 	}
-	return v.bootOnce(ctx)
+	return v.bootOnce(ctx, s)
 }
 
 // leave follows the order that the package comment gives.
@@ -125,7 +127,7 @@ func (v *visit) leave(ctx context.Context, before remediate.Posture) error {
 	if err != nil {
 		return err
 	}
-	now, err := v.override()
+	now, err := v.override(s)
 	if err != nil {
 		return err
 	}
@@ -196,7 +198,11 @@ func (v *visit) verify(before remediate.Posture) error {
 			return v.later(fmt.Errorf("BMC %s still has the image in slot %s", v.addr.host, x.ID))
 		}
 	}
-	o, err := v.override()
+	s, err := v.standing()
+	if err != nil {
+		return err
+	}
+	o, err := v.override(s)
 	if err == nil && o.pending() && o.Target != before.Detail[detailOverride] {
 		err = v.later(fmt.Errorf("BMC %s still has a boot override: %s %s", v.addr.host, o.Target, o.Enabled))
 	}

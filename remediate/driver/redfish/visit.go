@@ -27,6 +27,7 @@ type visit struct {
 
 	system   *schemas.ComputerSystem
 	managers []*schemas.Manager
+	first    *standing // what the system said when it was found, until it is used
 }
 
 // visit logs in, finds the host's system, calls do, and logs out, whatever happens.
@@ -83,12 +84,20 @@ func (v *visit) connect(ctx context.Context, t remediate.Target) error {
 	return err
 }
 
-// close ends the session, with time of its own: ctx may be over.
+// close ends the session, with time of its own: ctx may be over. Sessions are few, so it tries
+// more than once.
 func (v *visit) close(ctx context.Context) {
 	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), v.driver.opt.Times.Logout)
 	defer cancel()
-	if s, err := v.client.GetSession(); err == nil && s.ID != "" {
-		v.client.WithContext(ctx).Logout()
+	client := v.client.WithContext(ctx)
+	for range tries {
+		if s, err := client.GetSession(); err != nil || s.ID == "" {
+			break // ended, or Basic
+		}
+		client.Logout()
+		if ctx.Err() != nil {
+			break
+		}
 	}
 	v.courier.CloseIdleConnections()
 }
@@ -114,6 +123,10 @@ func (v *visit) find(ctx context.Context, h inventory.Host) error {
 	if v.system == nil {
 		return fmt.Errorf("BMC %s manages %d systems, and none has this host's serial or UUID. Give the system's path in the address: %s/redfish/v1/Systems/ID",
 			v.addr.host, len(systems), v.addr.endpoint())
+	}
+	v.first = &standing{etag: v.system.ODataEtag}
+	if err := json.Unmarshal(v.system.RawData, v.first); err != nil {
+		return err
 	}
 	v.managers, err = v.system.ManagedBy()
 	if err == nil && len(v.managers) == 0 && len(systems) == 1 {
@@ -229,33 +242,42 @@ func (v *visit) post(path string, body any) error {
 	return resp.Body.Close()
 }
 
-// patch changes a resource. BMCs differ in the entity tags that they take, so a 412 is
-// answered with the other forms: a 412 means that nothing was done.
-func (v *visit) patch(path string, body any) error {
-	tag, err := v.read(path, &struct{}{})
-	if err != nil {
-		return err
-	}
-	forms := []string{tag}
-	if strong, ok := strings.CutPrefix(tag, "W/"); ok {
-		forms = append(forms, strong)
-	}
-	if tag != "" {
-		forms = append(forms, "")
-	}
-	for _, form := range forms {
-		header := map[string]string{}
-		if form != "" {
-			header["If-Match"] = form
+// patch changes a resource whose entity tag was read as tag. BMCs differ in what they take
+// there, and a tag grows old: a 412 says that nothing was done, and another form is tried.
+func (v *visit) patch(path, tag string, body any) error {
+	var err error
+	for try := range 4 {
+		if err = v.patchIf(path, tag, body); err == nil {
+			return nil
 		}
-		var resp *http.Response
-		resp, err = v.client.PatchWithHeaders(path, body, header)
-		if err == nil {
-			return resp.Body.Close()
-		}
-		if status, _ := answer(err); status != http.StatusPreconditionFailed && status != http.StatusPreconditionRequired {
+		status, _ := answer(err)
+		if status != http.StatusPreconditionFailed && status != http.StatusPreconditionRequired {
 			return err
+		}
+		strong, weak := strings.CutPrefix(tag, "W/")
+		switch {
+		case weak:
+			tag = strong
+		case try < 2:
+			if tag, err = v.read(path, &struct{}{}); err != nil {
+				return err
+			}
+		default:
+			tag = ""
 		}
 	}
 	return err
+}
+
+// patchIf sends one PATCH; the empty tag means no condition.
+func (v *visit) patchIf(path, tag string, body any) error {
+	header := map[string]string{}
+	if tag != "" {
+		header["If-Match"] = tag
+	}
+	resp, err := v.client.PatchWithHeaders(path, body, header)
+	if err != nil {
+		return err
+	}
+	return resp.Body.Close()
 }
