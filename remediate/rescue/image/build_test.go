@@ -57,6 +57,8 @@ func TestImage(t *testing.T) {
 	})
 	t.Run("open", func(t *testing.T) { checkOpen(t, dir) })
 	t.Run("damage is seen", func(t *testing.T) { checkDamage(t, dir) })
+	t.Run("repairs a crashed Windows 10", func(t *testing.T) { checkRepair(t, dir) })
+	t.Run("a changed kernel ends in a restart", func(t *testing.T) { checkRefused(t, dir) })
 }
 
 func checkOpen(t *testing.T, dir string) {
@@ -82,13 +84,17 @@ func checkDamage(t *testing.T, dir string) {
 		damage func(b []byte) []byte
 		want   string
 	}{
-		"a bit":           {iso, func(b []byte) []byte { b[len(b)/2] ^= 1; return b }, "SHA-256"},
-		"cut short":       {iso, func(b []byte) []byte { return b[:len(b)-1] }, "bytes, not"},
-		"another file":    {filepath.Join(dir, "netboot", "site.img"), func(b []byte) []byte { return nil }, "netboot/site.img has 0 bytes"},
-		"no manifest":     {manifest, func([]byte) []byte { return nil }, "manifest is damaged"},
-		"a wrong offset":  {manifest, func(b []byte) []byte { return []byte(strings.Replace(string(b), `"config_offset": `, `"config_offset": 1`, 1)) }, "place for the configuration"},
-		"a path outside":  {manifest, func(b []byte) []byte { return []byte(strings.Replace(string(b), "netboot/site.img", "../site.img", 1)) }, "not in the folder"},
-		"another release": {manifest, func(b []byte) []byte { return []byte(strings.Replace(string(b), `"config_size": 65536`, `"config_size": 4096`, 1)) }, "another release"},
+		"a bit":        {iso, func(b []byte) []byte { b[len(b)/2] ^= 1; return b }, "SHA-256"},
+		"cut short":    {iso, func(b []byte) []byte { return b[:len(b)-1] }, "bytes, not"},
+		"another file": {filepath.Join(dir, "netboot", "site.img"), func(b []byte) []byte { return nil }, "netboot/site.img has 0 bytes"},
+		"no manifest":  {manifest, func([]byte) []byte { return nil }, "manifest is damaged"},
+		"a wrong offset": {manifest, func(b []byte) []byte {
+			return []byte(strings.Replace(string(b), `"config_offset": `, `"config_offset": 1`, 1))
+		}, "place for the configuration"},
+		"a path outside": {manifest, func(b []byte) []byte { return []byte(strings.Replace(string(b), "netboot/site.img", "../site.img", 1)) }, "not in the folder"},
+		"another release": {manifest, func(b []byte) []byte {
+			return []byte(strings.Replace(string(b), `"config_size": 65536`, `"config_size": 4096`, 1))
+		}, "another release"},
 	} {
 		t.Run(name, func(t *testing.T) {
 			whole, err := os.ReadFile(c.file)

@@ -32,7 +32,6 @@ menuentry "unbrick rescue" {
 }
 menuentry "restart" {
   echo "unbrick: the kernel could not be started, restarting"
-  sleep 10
   reboot
 }
 `)
@@ -106,7 +105,7 @@ func biosLoader(ctx context.Context, work string) ([]byte, error) {
 	}
 	_, err = runIn(ctx, work, "grub-mkimage", "-O", "i386-pc", "-p", "/boot/grub", "-c", early, "-o", core,
 		"biosdisk", "iso9660", "part_gpt", "part_msdos", "normal", "search", "search_fs_file", "linux", "configfile",
-		"serial", "terminal", "echo", "test", "minicmd", "sleep", "reboot")
+		"serial", "terminal", "echo", "test", "minicmd", "reboot")
 	if err != nil {
 		return nil, err
 	}

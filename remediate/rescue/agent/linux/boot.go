@@ -92,6 +92,9 @@ func work(ctx context.Context, version string, log *slog.Logger) error {
 		return err
 	}
 	sayPlatform(log)
+	if err := gatherRandomness(log); err != nil {
+		return err
+	}
 	for {
 		err := connect(ctx, cfg.URL, log)
 		if err == nil {
@@ -106,6 +109,26 @@ func work(ctx context.Context, version string, log *slog.Logger) error {
 	h := &Host{Mounts: mountDir, Patience: 20 * time.Second, Log: log}
 	_, err = agent.Run(ctx, h, cfg, agent.Options{Version: version, Log: log})
 	return err
+}
+
+// gatherRandomness returns when the kernel can give random numbers. A virtual machine just
+// started has none, and only a call that waits makes the kernel gather some at once: the DHCP
+// client asks without waiting, and would ask in vain.
+func gatherRandomness(log *slog.Logger) error {
+	start := time.Now()
+	for {
+		_, err := unix.Getrandom(make([]byte, 1), 0)
+		if errors.Is(err, unix.EINTR) {
+			continue
+		}
+		if err != nil {
+			return fmt.Errorf("cannot get random numbers: %w", err)
+		}
+		if d := time.Since(start); d > time.Second {
+			log.Info(fmt.Sprintf("random numbers took %s", d.Round(100*time.Millisecond)), "phase", "start")
+		}
+		return nil
+	}
 }
 
 // mountSystem mounts what the kernel offers.
