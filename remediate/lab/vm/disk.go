@@ -48,6 +48,10 @@ menuentry "reset" {
 type Disk struct {
 	Faulty bool // the channel file of 04:09 UTC is there
 	Good   bool // a channel file of 05:27 UTC is there
+
+	// Volume is an image of an NTFS volume of at most 96 MiB to put on the disk as it is. If
+	// empty, a clean one is made with the files above.
+	Volume string
 }
 
 // Build writes the disk image to name, sparse: GPT, an EFI partition that boots sys under
@@ -59,12 +63,17 @@ func (d Disk) Build(ctx context.Context, name string, sys *System) error {
 		return fmt.Errorf("cannot build the disk: %w", err)
 	}
 	defer os.RemoveAll(work)
-	esp, volume := filepath.Join(work, "esp.img"), filepath.Join(work, "volume.img")
+	esp, volume := filepath.Join(work, "esp.img"), d.Volume
 	if err := buildESP(ctx, work, esp, sys); err != nil {
 		return fmt.Errorf("cannot build the EFI partition: %w", err)
 	}
-	if err := d.buildVolume(ctx, work, volume); err != nil {
-		return fmt.Errorf("cannot build the NTFS volume: %w", err)
+	if volume == "" {
+		volume = filepath.Join(work, "volume.img")
+		if err := d.buildVolume(ctx, work, volume); err != nil {
+			return fmt.Errorf("cannot build the NTFS volume: %w", err)
+		}
+	} else if i, err := os.Stat(volume); err != nil || i.Size() > sysSize*sector {
+		return fmt.Errorf("cannot use %s as the NTFS volume: more than %d bytes, or %v", volume, sysSize*sector, err)
 	}
 	if err := sparse(name, diskSize); err != nil {
 		return fmt.Errorf("cannot build the disk: %w", err)
@@ -95,6 +104,7 @@ func buildESP(ctx context.Context, work, name string, sys *System) error {
 	if err := sparse(name, espSize); err != nil {
 		return err
 	}
+	// Clusters of 8 KiB: GRUB reads them one by one.
 	if err := run(ctx, "", "mkfs.vfat", "-F", "16", "-s", "16", "-n", "SYSTEM", "-h", fmt.Sprint(espStart), name); err != nil {
 		return err
 	}

@@ -9,6 +9,7 @@ import (
 	"net/http"
 	"path/filepath"
 	"slices"
+	"strings"
 	"testing"
 	"time"
 
@@ -21,13 +22,15 @@ import (
 	"unbrick/remediate/lab/testenv"
 	"unbrick/remediate/lab/vm"
 	"unbrick/remediate/rescue"
+	"unbrick/remediate/rescue/agent/linux/ntfstest"
 	"unbrick/remediate/rescue/image"
 	"unbrick/remediate/tlspin"
 )
 
 // TestRepair is the whole way with nothing simulated but the BMC: a host loops, the driver
 // boots the rescue image on it under Secure Boot, the agent repairs the volume and reports,
-// the host is put back and comes up. The volume is then read from outside.
+// the host is put back and comes up. The volume is then read from outside. It is as Windows
+// leaves it when it stops again and again: formatted by Windows, its journal not at its end.
 func TestRepair(t *testing.T) {
 	needs(t)
 	testenv.Need(t, "xorriso", "grub-mkimage", "ntfsrecover", "ntfsfix", "ntfsinfo", "/usr/lib/grub/x86_64-efi-signed/gcdx64.efi.signed",
@@ -35,7 +38,7 @@ func TestRepair(t *testing.T) {
 	ctx, cancel := context.WithTimeout(t.Context(), 3*patience)
 	defer cancel()
 	server := startServer(t, ctx)
-	m := newMachine(t, vm.Disk{Faulty: true, Good: true})
+	m := newMachine(t, vm.Disk{Volume: crashed(t)})
 	before, err := vm.ReadVolume(m.DiskImage())
 	if err != nil {
 		t.Fatal(err)
@@ -53,6 +56,7 @@ func TestRepair(t *testing.T) {
 		await(t, ctx, m, "*** STOP: 0x00000050", n+1)
 		clock(fmt.Sprintf("power on to stop %d", n+1))
 	}
+	await(t, ctx, m, "Secure Boot is on", 2)
 	clock = stopwatch(t)
 	driver := newDriver()
 	target := remediate.Target{Run: "r1", Attempt: 1, Route: inventory.Route{Driver: "redfish", Address: bmc.URL()},
@@ -70,6 +74,9 @@ func TestRepair(t *testing.T) {
 		t.Errorf("the rescue image was booted %d times", len(boots))
 	}
 	m.Stop()
+	if _, err := http.Get("http://" + m.Address() + "/wsman"); err == nil {
+		t.Error("a host without power answers")
+	}
 	checkVolume(t, m.DiskImage(), before, report)
 }
 
@@ -147,6 +154,19 @@ func checkUp(t *testing.T, address string) {
 	if resp.StatusCode != http.StatusMethodNotAllowed || resp.Header.Get("Server") != "Microsoft-HTTPAPI/2.0" {
 		t.Errorf("the stand-in answers %s, %v: not as Windows does", resp.Status, resp.Header)
 	}
+}
+
+// crashed returns an NTFS volume that Windows formatted, and on which it crashed.
+func crashed(t *testing.T) string {
+	day := func(hour, minute int) time.Time { return time.Date(2024, 7, 19, hour, minute, 17, 0, time.UTC) }
+	const header = "\xAA\xAA\xAA\xAA\x01\x00\x23\x01"
+	return ntfstest.Crashed(t, 2,
+		ntfstest.File{Name: "Windows/System32/config/SYSTEM", Content: "regf", Modified: day(1, 0)},
+		ntfstest.File{Name: "Windows/System32/drivers/ntfs.sys", Content: strings.Repeat("MZ", 30000), Modified: day(1, 0)},
+		ntfstest.File{Name: vm.FaultyFile, Content: header + strings.Repeat("bad", 13000), Modified: day(4, 9)},
+		ntfstest.File{Name: vm.GoodFile, Content: header + strings.Repeat("good", 10000), Modified: day(5, 27)},
+		ntfstest.File{Name: vm.ChannelDir + "/C-00000285-00000000-00000031.sys", Content: strings.Repeat("other", 4000), Modified: day(4, 9)},
+	)
 }
 
 // startServer builds the rescue image and serves it.

@@ -11,9 +11,9 @@ import (
 	"unbrick/remediate/rescue/image"
 )
 
-// standinModules are what the stand-in loads: the disks and the network card that a Machine
-// can have, FUSE for ntfs-3g, and raw sockets for DHCP.
-var standinModules = []string{"virtio_pci", "virtio_blk", "nvme", "virtio_net", "fuse", "af_packet"}
+// standinModules are what the stand-in loads: the disk and the network card of a Machine,
+// FUSE for ntfs-3g, and raw sockets for DHCP.
+var standinModules = []string{"virtio_pci", "virtio_blk", "virtio_net", "fuse", "af_packet"}
 
 // A System is what every lab host boots from its own disk: a signed kernel and an initramfs
 // whose init is the stand-in for Windows.
@@ -24,13 +24,16 @@ type System struct {
 
 // SystemOptions say what a System is built of.
 type SystemOptions struct {
-	Dir     string        // where the initramfs goes
+	Dir     string        // where the initramfs goes; made if need be
 	Kernel  *image.Kernel // nil: Debian's cloud kernel of now
 	Standin string        // the static program; empty: built from source, which needs Go and the source tree
 }
 
 // BuildSystem builds the System that any number of hosts share.
 func BuildSystem(ctx context.Context, o SystemOptions) (*System, error) {
+	if err := os.MkdirAll(o.Dir, 0o755); err != nil {
+		return nil, fmt.Errorf("cannot build the stand-in for Windows: %w", err)
+	}
 	kernel := o.Kernel
 	if kernel == nil {
 		var err error

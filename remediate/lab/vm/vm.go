@@ -12,6 +12,7 @@ import (
 	"errors"
 	"fmt"
 	"log/slog"
+	"math/rand/v2"
 	"net"
 	"os"
 	"path/filepath"
@@ -153,10 +154,14 @@ func (m *Machine) stop() {
 // Close takes the power away for good. The files stay.
 func (m *Machine) Close() error {
 	m.mu.Lock()
+	closed := m.closed
 	m.closed = true
 	m.stop()
 	m.mu.Unlock()
 	m.lives.Wait()
+	if closed {
+		return nil
+	}
 	return m.console.close()
 }
 
@@ -207,14 +212,16 @@ type nobody struct{}
 func (nobody) Reboot() redfishtest.Boot { return redfishtest.Boot{Device: redfishtest.Hdd} }
 func (nobody) PoweredOff()              {}
 
-// freePort returns an address on the loopback that nobody listens on.
-func freePort() (string, error) {
-	l, err := net.Listen("tcp", "127.0.0.1:0")
-	if err != nil {
-		return "", err
+// freePort returns an address on the loopback that nobody listens on. It is below the ports
+// that Linux gives to outgoing connections, so that it stays free until QEMU takes it.
+func freePort() (addr string, err error) {
+	for range 100 {
+		var l net.Listener
+		if l, err = net.Listen("tcp", fmt.Sprintf("127.0.0.1:%d", 20000+rand.IntN(12000))); err == nil {
+			return l.Addr().String(), l.Close()
+		}
 	}
-	defer l.Close()
-	return l.Addr().String(), nil
+	return "", err
 }
 
 func copyFile(to, from string) error {

@@ -3,14 +3,12 @@ package vm_test
 import (
 	"context"
 	"log"
-	"net/http"
 	"os"
 	"path/filepath"
 	"sync"
 	"testing"
 	"time"
 
-	"unbrick/remediate/driver/redfish/redfishtest"
 	"unbrick/remediate/lab/testenv"
 	"unbrick/remediate/lab/vm"
 )
@@ -75,25 +73,4 @@ func newMachine(t *testing.T, d vm.Disk) *vm.Machine {
 		}
 	})
 	return m
-}
-
-func TestHostComesUp(t *testing.T) {
-	needs(t)
-	ctx, cancel := context.WithTimeout(t.Context(), patience)
-	defer cancel()
-	m := newMachine(t, vm.Disk{Good: true})
-	start := time.Now()
-	m.Start(redfishtest.Boot{Device: redfishtest.Hdd})
-	if err := m.Await(ctx, "answers on port 5985", 1); err != nil {
-		t.Fatal(err)
-	}
-	if err := m.Await(ctx, "Secure Boot is on", 1); err != nil {
-		t.Error(err)
-	}
-	t.Logf("up after %.1f s", time.Since(start).Seconds())
-	checkUp(t, m.Address())
-	m.Stop()
-	if _, err := http.Get("http://" + m.Address() + "/wsman"); err == nil {
-		t.Error("a host without power answers")
-	}
 }

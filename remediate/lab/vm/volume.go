@@ -9,7 +9,6 @@ import (
 	"io"
 	"os"
 	"path"
-	"strconv"
 	"strings"
 	"time"
 
@@ -23,8 +22,8 @@ type File struct {
 	SHA256  string    // of the content, lower-case hex
 }
 
-// ReadVolume reads all files of the NTFS volume on a disk image, by path, while no host runs
-// from it. It reads by a library that has nothing in common with what wrote: neither
+// ReadVolume reads all files of the NTFS volume on a disk image, by path, and their further
+// streams, by path:stream. No host may run from the disk. It reads by a library that has nothing in common with what wrote: neither
 // ntfs-3g nor wimlib.
 func ReadVolume(disk string) (map[string]File, error) {
 	f, err := os.Open(disk)
@@ -63,19 +62,18 @@ func walk(ntfs *parser.NTFSContext, record int64, dir string, files map[string]F
 		if info.Name == "" || info.Name == "." || dir == "" && strings.HasPrefix(info.Name, "$") {
 			continue // the file system's own
 		}
-		id, _, _ := strings.Cut(info.MFTId, "-") // record-attribute-stream
-		n, err := strconv.ParseInt(id, 10, 64)
-		if err != nil {
-			return fmt.Errorf("%s: record %q: %w", info.Name, info.MFTId, err)
-		}
 		name := path.Join(dir, info.Name)
 		if info.IsDir {
-			if err := walk(ntfs, n, name, files); err != nil {
+			below, _, _, _, err := parser.ParseMFTId(info.MFTId)
+			if err != nil {
+				return fmt.Errorf("%s: %w", name, err)
+			}
+			if err := walk(ntfs, below, name, files); err != nil {
 				return err
 			}
 			continue
 		}
-		sum, err := hash(ntfs, n, info.Size)
+		sum, err := hash(ntfs, info)
 		if err != nil {
 			return fmt.Errorf("%s: %w", name, err)
 		}
@@ -84,22 +82,26 @@ func walk(ntfs *parser.NTFSContext, record int64, dir string, files map[string]F
 	return nil
 }
 
-// hash reads the unnamed data of one file.
-func hash(ntfs *parser.NTFSContext, record, size int64) (string, error) {
+// hash reads one stream to its end.
+func hash(ntfs *parser.NTFSContext, info *parser.FileInfo) (string, error) {
+	record, kind, id, stream, err := parser.ParseMFTId(info.MFTId)
+	if err != nil {
+		return "", err
+	}
 	entry, err := ntfs.GetMFT(record)
 	if err != nil {
 		return "", err
 	}
-	const data = 128 // the attribute's type
-	r, err := parser.OpenStream(ntfs, entry, data, parser.WILDCARD_STREAM_ID, "")
+	r, err := parser.OpenStream(ntfs, entry, uint64(kind), uint16(id), stream)
 	if err != nil {
 		return "", err
 	}
 	h := sha256.New()
-	if n, err := io.Copy(h, io.NewSectionReader(r, 0, size)); err != nil || n != size {
-		return "", fmt.Errorf("read %d of %d bytes: %w", n, size, err)
+	n, err := io.Copy(h, io.NewSectionReader(r, 0, info.Size))
+	if err == nil && n != info.Size {
+		err = io.ErrUnexpectedEOF
 	}
-	return hex.EncodeToString(h.Sum(nil)), nil
+	return hex.EncodeToString(h.Sum(nil)), err
 }
 
 // findNTFS returns where the NTFS volume is, in bytes, by the GPT of the disk.

@@ -87,7 +87,7 @@ func boot() error {
 			return fmt.Errorf("cannot mount %s: %w", m[1], err)
 		}
 	}
-	if err := loadModules("virtio_pci", "virtio_blk", "nvme", "fuse", "virtio_net", "af_packet"); err != nil {
+	if err := loadModules("virtio_pci", "virtio_blk", "fuse", "virtio_net", "af_packet"); err != nil {
 		return err
 	}
 	if b, err := os.ReadFile("/sys/kernel/security/lockdown"); err == nil && strings.Contains(string(b), "[integrity]") {
