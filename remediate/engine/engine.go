@@ -45,6 +45,9 @@ type Engine struct {
 	Soak     time.Duration // how long a host must stay up
 	Every    time.Duration // how often signs of life are looked for; 5 s if 0
 	Tries    int           // how often a stage calls what answers with a RetryError; 5 if 0
+	// Attempts is how often a host is treated if its treatment failed after it was entered, and
+	// left it as it was: an image that did not start this time may start the next. 1 if 0.
+	Attempts int
 
 	// Halt is asked before hosts are taken, if it is there. It says why no more should be.
 	Halt func(Outcomes) (reason string, halt bool)
@@ -128,6 +131,7 @@ func New(e Engine) *Engine {
 	fill(&e.Limits.Hosts, 64)
 	fill(&e.Every, 5*time.Second)
 	fill(&e.Tries, 5)
+	fill(&e.Attempts, 1)
 	fill(&e.Lease, 15*time.Second)
 	fill(&e.Poll, 200*time.Millisecond)
 	if e.Log == nil {

@@ -32,18 +32,20 @@ type proof struct {
 type row struct {
 	host inventory.Host
 	// What an attempt before this one left: to be put back, and the repair itself done.
-	debt  *way
-	proof *proof
-	lost  int // attempts
+	debt   *way
+	proof  *proof
+	lost   int // attempts
+	failed int // attempts that this one follows
 }
 
 // A treatment is one attempt at one host.
 type treatment struct {
 	*worker
 	ids
-	ctx  dbos.Context
-	row  row
-	step int // the last one begun
+	ctx   dbos.Context
+	row   row
+	step  int  // the last one begun
+	begun bool // a way in was
 
 	ending
 	evidence string
@@ -77,6 +79,9 @@ func (w *worker) host(ctx dbos.Context, in ids) (verdict string, err error) {
 	if err = t.treat(); err != nil {
 		return "", err
 	}
+	if t.worthAnother() {
+		return "", t.again()
+	}
 	return string(t.verdict), t.end()
 }
 
@@ -99,18 +104,14 @@ func (w *worker) over(ctx context.Context, in ids, err error) {
 			w.Log.Warn("cannot give host back", "run", in.Run, "host", in.Host, "error", err) // reconcile does
 		}
 	}
-	select {
-	case w.wake <- struct{}{}:
-	default:
-	}
 }
 
 func (w *worker) loadRow(ctx context.Context, in ids) (r row, err error) {
 	var data, debt, proof string
 	err = w.Store.tx(ctx, func(tx *sql.Tx) error {
-		return tx.QueryRowContext(ctx, `SELECT data, debt, proof, lost FROM hosts
+		return tx.QueryRowContext(ctx, `SELECT data, debt, proof, lost, failed FROM hosts
 			WHERE run = $1 AND host = $2 AND attempt = $3 AND executor = $4 AND state = 'running'`,
-			in.Run, in.Host, in.Attempt, w.executor()).Scan(&data, &debt, &proof, &r.lost)
+			in.Run, in.Host, in.Attempt, w.executor()).Scan(&data, &debt, &proof, &r.lost, &r.failed)
 	})
 	if errors.Is(err, sql.ErrNoRows) {
 		return r, errStale
@@ -185,8 +186,11 @@ func (t *treatment) way(w way, stage remediate.Stage, verdict remediate.Verdict)
 		if err != nil {
 			return err
 		}
-		if stage == remediate.Check {
+		switch stage {
+		case remediate.Check:
 			w.Posture = out.Posture
+		case remediate.Enter:
+			t.begun = true
 		}
 		move := remediate.Next(stage, out.Outcome, t.verdict)
 		t.learn(out, move.Verdict)

@@ -117,7 +117,7 @@ func TestPostgres(t *testing.T) {
 	c := newCluster(t)
 	for name, test := range map[string]func(*testing.T, *cluster, string){
 		"verdicts": postgresVerdicts, "share": postgresShare, "takeover": postgresTakeOver,
-		"one name": postgresOneName, "killed": postgresKilled,
+		"one name": postgresOneName, "killed": postgresKilled, "silent": postgresSilent,
 	} {
 		dsn := c.database(t, strings.ReplaceAll(name, " ", ""))
 		t.Run(name, func(t *testing.T) { test(t, c, dsn) })
@@ -196,6 +196,32 @@ func postgresTakeOver(t *testing.T, _ *cluster, dsn string) {
 		if n := w.calls["enter "+h]; n != 1 || got[h] != remediate.Fixed {
 			t.Errorf("%s ended %q and was entered %d times", h, got[h], n)
 		}
+	}
+}
+
+// A process that was silent for longer than its lease does nothing more when it wakes up.
+func postgresSilent(t *testing.T, _ *cluster, dsn string) {
+	w := newWorld(t, "held#1", "held#2")
+	url := w.serve(t)
+	s := openTest(t, dsn)
+	begin(t, s, "held#1", "held#2")
+	a := startChild(t, dsn, url, "", "jump-a")
+	eventually(t, "repair", func() bool { return w.count("repair") == 2 })
+	a.Process.Signal(syscall.SIGSTOP)
+	b := startChild(t, dsn, url, "", "jump-b")
+	eventually(t, "takeover", func() bool { return w.count("repair") == 4 })
+	a.Process.Signal(syscall.SIGCONT)
+	a.Wait()
+	if out := a.Stderr.(*strings.Builder).String(); a.ProcessState.ExitCode() != 1 || !strings.Contains(out, "another process took over") {
+		t.Errorf("%s: %s", a.ProcessState, out)
+	}
+	close(w.hold)
+	if err := b.Wait(); err != nil {
+		t.Error(err, b.Stderr)
+	}
+	w.check(t, verdicts(t, s))
+	if n, m := w.count("enter"), w.count("leave"); n != 2 || m != 2 {
+		t.Errorf("entered %d times, left %d times", n, m)
 	}
 }
 

@@ -10,6 +10,8 @@ import (
 	"time"
 
 	"github.com/dbos-inc/dbos-transact-golang/dbos"
+
+	"unbrick/remediate"
 )
 
 // lose gives a host back whose attempt ended without an answer. What its row says of having
@@ -27,6 +29,26 @@ func (w *worker) lose(ctx context.Context, in ids) error {
 			return err
 		}
 		return move(ctx, tx, in.Run, site, "running", "todo", 1)
+	})
+}
+
+// worthAnother says whether the host is to be treated once more instead of ending here.
+func (t *treatment) worthAnother() bool {
+	return t.verdict == remediate.Failed && !t.final && t.begun && t.row.failed+1 < t.Attempts
+}
+
+// again gives the host back for another attempt: it was put back, and nothing that was found
+// says that another would end alike.
+func (t *treatment) again() error {
+	ctx := context.WithoutCancel(t.ctx)
+	return t.Store.tx(ctx, func(tx *sql.Tx) error {
+		n, err := changed(ctx, tx, `UPDATE hosts SET state = 'todo', failed = failed + 1, stage = '', reason = $1
+			WHERE run = $2 AND host = $3 AND attempt = $4 AND executor = $5 AND state = 'running'`,
+			t.reason, t.Run, t.Host, t.Attempt, t.executor())
+		if err != nil || n == 0 {
+			return err
+		}
+		return move(ctx, tx, t.Run, t.row.host.Site, "running", "todo", 1)
 	})
 }
 

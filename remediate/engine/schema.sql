@@ -29,6 +29,7 @@ CREATE TABLE IF NOT EXISTS hosts (
 	state TEXT NOT NULL DEFAULT 'todo', -- todo, running, done
 	attempt INTEGER NOT NULL DEFAULT 0,
 	lost INTEGER NOT NULL DEFAULT 0, -- attempts that the engine lost
+	failed INTEGER NOT NULL DEFAULT 0, -- attempts that failed and are followed by another
 	executor TEXT NOT NULL DEFAULT '',
 	cancel TEXT NOT NULL DEFAULT '', -- by whom
 	entered TEXT NOT NULL DEFAULT '', -- JSON: what has to be put back

@@ -89,43 +89,56 @@ func (t *treatment) broken(ctx context.Context, err error) error {
 	return err
 }
 
-// note writes down that a stage begins, and makes sure that the host is still this process's
-// own. It returns by whom the host was cancelled, if it was.
-func (t *treatment) note(ctx context.Context, s remediate.Stage, route string) (cancelled string, err error) {
-	err = t.Store.tx(ctx, func(tx *sql.Tx) error {
-		return tx.QueryRowContext(ctx, `UPDATE hosts SET stage = $1, route = $2 WHERE run = $3 AND host = $4 AND attempt = $5
-			AND executor = $6 AND state = 'running'
-			AND EXISTS (SELECT 1 FROM workers WHERE executor = $6 AND token = $7) RETURNING cancel`,
-			string(s), route, t.Run, t.Host, t.Attempt, t.executor(), t.lease.token).Scan(&cancelled)
-	})
+// mine is the condition that the host is still this process's own, in this attempt. Its
+// arguments are the first five.
+const mine = `run = $1 AND host = $2 AND attempt = $3 AND executor = $4 AND state = 'running'
+	AND EXISTS (SELECT 1 FROM workers WHERE executor = $4 AND token = $5)`
+
+// errTaken says that the host is not.
+var errTaken = errors.New("another process took over the host")
+
+// update changes the host's row, if it is this process's own. Values begin at $6; the
+// statement returns one text.
+func (t *treatment) update(ctx context.Context, tx *sql.Tx, set, returning string, values ...any) (text string, err error) {
+	args := append([]any{t.Run, t.Host, t.Attempt, t.executor(), t.lease.token}, values...)
+	err = tx.QueryRowContext(ctx, `UPDATE hosts SET `+set+` WHERE `+mine+` RETURNING `+returning, args...).Scan(&text)
 	if errors.Is(err, sql.ErrNoRows) {
-		err = fmt.Errorf("another process took over host %s", t.Host)
+		err = errTaken
 	}
+	return text, err
+}
+
+// note writes down that a stage begins. It returns by whom the host was cancelled, if it was.
+func (t *treatment) note(ctx context.Context, s remediate.Stage, route string) (cancelled string, err error) {
+	err = t.Store.tx(ctx, func(tx *sql.Tx) (err error) {
+		cancelled, err = t.update(ctx, tx, `stage = $6, route = $7`, `cancel`, string(s), route)
+		return err
+	})
 	return cancelled, err
 }
 
 // record adds the stage to the audit, and to the row what the next attempt has to know of it.
 func (t *treatment) record(ctx context.Context, n int, s remediate.Stage, w way, out output, started time.Time) error {
+	set, values := `stage = stage`, []any{}
+	switch {
+	case s == remediate.Leave && out.Outcome == remediate.OK:
+		set = `entered = ''`
+	case s == remediate.Repair && out.Outcome == remediate.OK:
+		b, err := json.Marshal(proof{Route: w.Route, Report: *out.Report})
+		if err != nil {
+			return err
+		}
+		set, values = `repaired = $6`, append(values, string(b))
+	}
 	return t.Store.tx(ctx, func(tx *sql.Tx) error {
+		if _, err := t.update(ctx, tx, set, `host`, values...); err != nil {
+			return err
+		}
 		_, err := tx.ExecContext(ctx, `INSERT INTO audit (run, host, attempt, step, route, stage, outcome, reason, started, ended)
 			VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10) ON CONFLICT (run, host, attempt, step) DO UPDATE SET
 			outcome = excluded.outcome, reason = excluded.reason, started = excluded.started, ended = excluded.ended`,
 			t.Run, t.Host, t.Attempt, n, w.Route.Driver, string(s), string(out.Outcome), out.Reason,
 			started.UnixMilli(), time.Now().UnixMilli())
-		if err != nil || out.Outcome != remediate.OK {
-			return err
-		}
-		switch s {
-		case remediate.Leave:
-			_, err = tx.ExecContext(ctx, `UPDATE hosts SET entered = '' WHERE run = $1 AND host = $2 AND attempt = $3`,
-				t.Run, t.Host, t.Attempt)
-		case remediate.Repair:
-			var b []byte
-			if b, err = json.Marshal(proof{Route: w.Route, Report: *out.Report}); err == nil {
-				_, err = tx.ExecContext(ctx, `UPDATE hosts SET repaired = $1 WHERE run = $2 AND host = $3 AND attempt = $4`,
-					string(b), t.Run, t.Host, t.Attempt)
-			}
-		}
 		return err
 	})
 }
@@ -137,8 +150,7 @@ func (t *treatment) setEntered(ctx context.Context, w way) error {
 		return err
 	}
 	return t.Store.tx(ctx, func(tx *sql.Tx) error {
-		_, err := tx.ExecContext(ctx, `UPDATE hosts SET entered = $1 WHERE run = $2 AND host = $3 AND attempt = $4 AND entered = ''`,
-			string(b), t.Run, t.Host, t.Attempt)
+		_, err := t.update(ctx, tx, `entered = CASE WHEN entered = '' THEN $6 ELSE entered END`, `host`, string(b))
 		return err
 	})
 }

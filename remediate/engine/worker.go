@@ -24,8 +24,7 @@ type worker struct {
 	checked time.Time            // when that was last looked at
 	trouble time.Time            // since when housekeeping fails
 
-	wake   chan struct{} // a host ended
-	failed chan error    // why no work can be done any more
+	failed chan error // why no work can be done any more
 
 	mu       sync.Mutex
 	active   map[string]context.CancelCauseFunc // the hosts whose workflow runs here
@@ -37,7 +36,7 @@ type worker struct {
 func newWorker(e *Engine, r Run) *worker {
 	return &worker{
 		Engine: e, run: r,
-		wake: make(chan struct{}, 1), failed: make(chan error, 1),
+		failed: make(chan error, 1),
 		active: map[string]context.CancelCauseFunc{}, missed: map[string]time.Time{}, idle: make(chan struct{}),
 	}
 }
@@ -143,7 +142,6 @@ func (w *worker) loop(ctx context.Context) error {
 		}
 		select {
 		case <-tick.C:
-		case <-w.wake:
 		case <-house.C:
 			if err := w.housekeep(ctx); err != nil {
 				return w.unlessCut(ctx, err)
