@@ -66,7 +66,7 @@ func writeFile(name string, mode os.FileMode, content io.Reader) error {
 // configuration is the lab's unbrick.yaml, with the addresses at which agents and images are
 // served. Real hosts take their time, and find us at the gateway of their network.
 func (o Options) configuration(agents, images string) string {
-	image, url, repair, soak := "stub.iso", "https://"+agents, 2*time.Minute, 3*o.Pace
+	image, url, repair, soak := "stub.iso", "https://"+agents, 40*time.Second, 3*o.Pace
 	if o.VM {
 		_, port, _ := net.SplitHostPort(agents)
 		image, url, repair = "image", "https://"+net.JoinHostPort(vm.Gateway, port), 15*time.Minute

@@ -59,7 +59,8 @@ func (h *host) inventory() inventory.Host {
 	return i
 }
 
-func (h *host) deserves() remediate.Verdict { return h.kind.deserves }
+func (h *host) deserves() remediate.Verdict  { return h.kind.deserves }
+func (h *host) controller() *redfishtest.BMC { return h.bmc }
 
 func (h *host) powerOn() {
 	if !h.kind.off {

@@ -18,6 +18,7 @@ import (
 	"unbrick/inventory"
 	"unbrick/remediate"
 	"unbrick/remediate/driver/redfish/redfishtest"
+	"unbrick/remediate/lab/vm"
 )
 
 // Options say what fleet to build.
@@ -49,6 +50,7 @@ type member interface {
 	inventory() inventory.Host
 	deserves() remediate.Verdict
 	powerOn()
+	controller() *redfishtest.BMC
 	close()
 }
 
@@ -135,4 +137,33 @@ func (l *Lab) Truth() map[string]remediate.Verdict {
 		truth[m.inventory().Name] = m.deserves()
 	}
 	return truth
+}
+
+// Leftovers says, a line each, what was not put back: media in a BMC, a boot override, a
+// session.
+func (l *Lab) Leftovers() []string {
+	var left []string
+	for _, m := range l.members {
+		name, st := m.inventory().Name, m.controller().State()
+		for slot, media := range st.Media {
+			left = append(left, fmt.Sprintf("%s: slot %s holds %s", name, slot, media.Image))
+		}
+		if st.Override.Enabled != "Disabled" && st.Override.Enabled != "" {
+			left = append(left, fmt.Sprintf("%s: the next start is from %s", name, st.Override.Target))
+		}
+		if st.Sessions > 0 {
+			left = append(left, fmt.Sprintf("%s: %d sessions are open", name, st.Sessions))
+		}
+	}
+	return left
+}
+
+// Real returns the host that is real, or nil.
+func (l *Lab) Real() *vm.Machine {
+	for _, m := range l.members {
+		if h, ok := m.(*realHost); ok {
+			return h.machine
+		}
+	}
+	return nil
 }

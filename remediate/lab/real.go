@@ -56,9 +56,10 @@ func newRealHost(ctx context.Context, o Options, log *actionLog) (_ *realHost, e
 	return h, nil
 }
 
-func (h *realHost) inventory() inventory.Host   { return h.Host }
-func (h *realHost) deserves() remediate.Verdict { return remediate.Fixed }
-func (h *realHost) powerOn()                    { h.machine.Start(redfishtest.Boot{Device: redfishtest.Hdd}) }
+func (h *realHost) inventory() inventory.Host    { return h.Host }
+func (h *realHost) controller() *redfishtest.BMC { return h.bmc }
+func (h *realHost) deserves() remediate.Verdict  { return remediate.Fixed }
+func (h *realHost) powerOn()                     { h.machine.Start(redfishtest.Boot{Device: redfishtest.Hdd}) }
 
 func (h *realHost) close() {
 	h.bmc.Close()
