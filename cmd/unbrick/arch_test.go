@@ -1,0 +1,122 @@
+package main
+
+import (
+	"go/parser"
+	"go/token"
+	"io/fs"
+	"path"
+	"path/filepath"
+	"slices"
+	"strconv"
+	"strings"
+	"testing"
+)
+
+// mayImport says which packages of the module each package may import, tests apart. A
+// pattern that ends in /* covers what is one level below. A package without a row fails.
+var mayImport = []struct {
+	pkg     string
+	imports []string
+}{
+	// Three roots that know nothing of each other.
+	{"inventory", []string{"inventory/calendar"}},
+	{"inventory/secret", nil},
+	{"inventory/calendar", []string{"inventory"}},
+	{"inventory/sourcetest", []string{"inventory"}},
+	{"inventory/source/*", []string{"inventory", "inventory/secret", "inventory/calendar"}},
+	{"bitlocker", []string{"inventory/secret"}},
+	{"bitlocker/keytest", []string{"bitlocker"}},
+	{"bitlocker/source/*", []string{"bitlocker", "inventory/secret"}},
+	{"playbooks", nil},
+	{"playbooks/*", []string{"playbooks"}},
+
+	// The engine cannot name a key, so it cannot leak one.
+	{"remediate", []string{"inventory", "playbooks"}},
+	{"remediate/engine", []string{"inventory", "playbooks", "remediate", "remediate/probe", "remediate/schedule"}},
+	{"remediate/schedule", []string{"inventory", "inventory/calendar", "remediate"}},
+	{"remediate/probe", []string{"inventory", "remediate"}},
+	{"remediate/tlspin", nil},
+	{"remediate/driver/drivertest", []string{"inventory", "playbooks", "remediate"}},
+	{"remediate/driver/*", []string{"inventory", "inventory/secret", "playbooks", "remediate", "remediate/probe", "remediate/tlspin"}},
+	{"remediate/driver/redfish/redfishtest", nil},
+
+	// The one place where keys meet hosts.
+	{"remediate/rescue", []string{"bitlocker", "inventory", "playbooks", "remediate", "remediate/rescue/wire"}},
+	{"remediate/rescue/wire", []string{"playbooks"}},
+	{"remediate/rescue/agent", []string{"bitlocker", "bitlocker/fve", "playbooks", "remediate/rescue/wire"}},
+	{"remediate/rescue/agent/linux", []string{"bitlocker", "bitlocker/fve", "playbooks", "remediate/rescue/agent", "remediate/rescue/wire"}},
+	{"remediate/rescue/agent/linux/ntfstest", []string{"remediate/lab/testenv"}},
+	{"remediate/rescue/image", []string{"remediate/rescue/wire"}},
+
+	{"remediate/lab", []string{"*"}},
+	{"remediate/lab/testenv", nil},
+	{"remediate/lab/vm", []string{"remediate/rescue/image", "remediate/driver/redfish/redfishtest", "remediate/lab/testenv"}},
+	{"remediate/lab/vm/standin", []string{"remediate/rescue/agent/linux"}},
+
+	{"cmd/unbrick", []string{"*"}},
+	{"cmd/unbrick-agent", []string{"remediate/rescue/agent/linux"}},
+}
+
+// TestArchitecture parses the imports of every file, tests apart. It does not ask the go
+// command: a test that runs go list is cached although the packages changed.
+func TestArchitecture(t *testing.T) {
+	root := filepath.Join("..", "..")
+	doc := map[string]bool{}
+	err := filepath.WalkDir(root, func(name string, d fs.DirEntry, err error) error {
+		if err != nil {
+			return err
+		}
+		if d.IsDir() && (strings.HasPrefix(d.Name(), ".") && d.Name() != ".." || d.Name() == "testdata") {
+			return filepath.SkipDir
+		}
+		if d.IsDir() || !strings.HasSuffix(name, ".go") || strings.HasSuffix(name, "_test.go") {
+			return nil
+		}
+		f, err := parser.ParseFile(token.NewFileSet(), name, nil, parser.ImportsOnly|parser.ParseComments)
+		if err != nil {
+			return err
+		}
+		rel, _ := filepath.Rel(root, filepath.Dir(name))
+		pkg := filepath.ToSlash(rel)
+		doc[pkg] = doc[pkg] || f.Doc != nil
+		allowed, ok := allowedImports(pkg)
+		if !ok {
+			t.Errorf("package %s has no row in mayImport", pkg)
+		}
+		for _, im := range f.Imports {
+			full, _ := strconv.Unquote(im.Path.Value)
+			if full == "github.com/dbos-inc/dbos-transact-golang/dbos" && pkg != "remediate/engine" {
+				t.Errorf("%s imports DBOS; only remediate/engine may", name)
+			}
+			ours, ok := strings.CutPrefix(full, "unbrick/")
+			if ok && !slices.ContainsFunc(allowed, func(p string) bool { return p == "*" || matches(p, ours) }) {
+				t.Errorf("%s: %s must not import %s", name, pkg, ours)
+			}
+		}
+		return nil
+	})
+	if err != nil {
+		t.Fatal(err)
+	}
+	for pkg, has := range doc {
+		if !has {
+			t.Errorf("package %s has no package comment", pkg)
+		}
+	}
+}
+
+func allowedImports(pkg string) ([]string, bool) {
+	for _, exact := range []bool{true, false} {
+		for _, row := range mayImport {
+			if exact && row.pkg == pkg || !exact && matches(row.pkg, pkg) {
+				return row.imports, true
+			}
+		}
+	}
+	return nil, false
+}
+
+func matches(pattern, pkg string) bool {
+	ok, _ := path.Match(pattern, pkg)
+	return ok
+}

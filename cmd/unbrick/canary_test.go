@@ -1,0 +1,89 @@
+package main
+
+import (
+	"io/fs"
+	"os"
+	"path/filepath"
+	"strings"
+	"testing"
+
+	"unbrick/bitlocker"
+	"unbrick/bitlocker/keytest"
+	"unbrick/remediate/lab"
+)
+
+// TestNoSecretGetsOut does a whole run with the log at its loudest, then every command that
+// reads, and looks for each recovery key and for the password of the BMCs in all that was
+// written or printed.
+func TestNoSecretGetsOut(t *testing.T) {
+	l := startTestLab(t, lab.Options{Hosts: 24})
+	state := filepath.Join(l.Dir, "unbrick.db")
+	config := filepath.Join(l.Dir, "unbrick.yaml")
+	said := map[string]string{}
+	for _, args := range [][]string{
+		{"doctor", "-c", config},
+		runOn(l, "--json", "--log", filepath.Join(l.Dir, "debug.log")),
+		{"report", "--state", state},
+		{"report", "--state", state, "--format", "json"},
+		{"status", "--state", state, "--json"},
+		{"keys", "check", "-c", config, "--json"},
+		{"keys", "audit", "-c", config},
+	} {
+		s := unbrick(t, args...)
+		s.run(t)
+		said[strings.Join(args, " ")] = s.stdout.String() + s.stderr.String()
+	}
+	bySource := map[string]bool{}
+	err := filepath.WalkDir(l.Dir, func(name string, d fs.DirEntry, err error) error {
+		if err != nil || d.IsDir() {
+			return err
+		}
+		switch filepath.Base(name) {
+		case "keys.csv", "bmc-password":
+			return nil // where they are meant to be
+		}
+		b, err := os.ReadFile(name)
+		said[name], bySource[filepath.Base(name)] = string(b), true
+		return err
+	})
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, must := range []string{"debug.log", "unbrick.db", "unbrick.ledger", "actions.jsonl"} {
+		if !bySource[must] {
+			t.Errorf("%s was not written: nothing was looked for in it", must)
+		}
+	}
+	keys := labKeys(t, l)
+	if !strings.Contains(said[filepath.Join(l.Dir, "unbrick.ledger")], "repair") {
+		t.Error("no key was released: there was nothing to get out")
+	}
+	for where, text := range said {
+		for _, k := range keys {
+			if keytest.Leaks(k, text) {
+				t.Errorf("a recovery key is in %s", where)
+			}
+		}
+		if strings.Contains(text, "lab-only") {
+			t.Errorf("the password of the BMCs is in %s", where)
+		}
+	}
+}
+
+func labKeys(t *testing.T, l *lab.Lab) (keys []bitlocker.Key) {
+	t.Helper()
+	b, err := os.ReadFile(filepath.Join(l.Dir, "keys.csv"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	for line := range strings.Lines(string(b)) {
+		fields := strings.Split(strings.TrimSpace(line), ",")
+		if k, err := bitlocker.ParseKey(fields[len(fields)-1]); err == nil {
+			keys = append(keys, k)
+		}
+	}
+	if len(keys) == 0 {
+		t.Fatal("the lab has no keys")
+	}
+	return keys
+}

@@ -1,0 +1,208 @@
+package main
+
+import (
+	"errors"
+	"fmt"
+	"io/fs"
+	"os"
+	"path"
+	"path/filepath"
+	"strings"
+	"time"
+
+	"github.com/goccy/go-yaml"
+
+	"unbrick/inventory"
+	"unbrick/inventory/secret"
+	"unbrick/remediate/tlspin"
+)
+
+// A config is unbrick.yaml with the flags of the command laid over it. Every field has a
+// default; paths in the file are relative to the file.
+type config struct {
+	Inventory string   `yaml:"inventory"`
+	Map       []string `yaml:"map"`      // columns by another name: "name=Hostname"
+	SkipBad   bool     `yaml:"skip_bad"` // leave bad rows out instead of stopping
+	Keys      []string `yaml:"keys"`     // key files
+	Ledger    string   `yaml:"ledger"`   // where releases of keys are recorded
+	Playbook  string   `yaml:"playbook"` // name or file
+	State     string   `yaml:"state"`    // file, or postgres://…
+	Image     string   `yaml:"image"`    // folder that unbrick image build made
+
+	Rescue      rescueConfig `yaml:"rescue"`
+	TLS         string       `yaml:"tls"`    // of BMCs: pin, verify or insecure
+	TLSCA       string       `yaml:"tls_ca"` // for verify: PEM file; the system's if empty
+	Credentials []credential `yaml:"credentials"`
+	Limits      limits       `yaml:"limits"`
+	Attempts    int          `yaml:"attempts"` // at a host that was put back as it was
+	Timeouts    timeouts     `yaml:"timeouts"`
+	Soak        duration     `yaml:"soak"` // how long Windows has to stay up
+	Stop        stopRule     `yaml:"stop"`
+	Allow       allow        `yaml:"allow"`
+
+	pins string // state that remembers certificates, if it is another one
+}
+
+type rescueConfig struct {
+	Dir         string `yaml:"dir"`          // the server's key and what was removed
+	Listen      string `yaml:"listen"`       // HTTPS, for the fixer
+	ImageListen string `yaml:"image_listen"` // HTTP, for BMCs
+	URL         string `yaml:"url"`          // as hosts reach listen
+	ImageURL    string `yaml:"image_url"`    // as BMCs reach image_listen
+	Streams     int    `yaml:"streams"`      // images sent at once
+}
+
+// A credential is a login for the routes that fit; the first that fits is used.
+type credential struct {
+	Driver   string     `yaml:"driver"`  // empty: any
+	Site     string     `yaml:"site"`    // pattern; empty: any
+	Host     string     `yaml:"host"`    // pattern; empty: any
+	Address  string     `yaml:"address"` // pattern; empty: any
+	User     string     `yaml:"user"`
+	Password secret.Ref `yaml:"password"` // file:, env: or exec:, never the password
+}
+
+type limits struct {
+	Hosts   int `yaml:"hosts"`    // in treatment at once
+	PerSite int `yaml:"per_site"` // of one site at once
+}
+
+type timeouts struct {
+	Check   duration `yaml:"check"`
+	Enter   duration `yaml:"enter"`
+	Repair  duration `yaml:"repair"`
+	Leave   duration `yaml:"leave"`
+	Confirm duration `yaml:"confirm"`
+}
+
+type stopRule struct {
+	Canary   int     `yaml:"canary"`   // the first so many all bad: halt
+	Stranded int     `yaml:"stranded"` // so many not put back: halt
+	Failed   float64 `yaml:"failed"`   // share of bad ones after 20: halt
+}
+
+type allow struct {
+	Hibernated  bool `yaml:"hibernated"`
+	DropJournal bool `yaml:"drop_journal"`
+}
+
+// A duration reads "90s" or "15m".
+type duration time.Duration
+
+// UnmarshalText reads a duration with its unit.
+func (d *duration) UnmarshalText(b []byte) error {
+	v, err := time.ParseDuration(string(b))
+	if err != nil || v < 0 {
+		return fmt.Errorf("%q is not a duration; write 90s, 15m or 2h", b)
+	}
+	*d = duration(v)
+	return nil
+}
+
+func defaults() *config {
+	return &config{
+		Ledger:   "unbrick.ledger",
+		Playbook: "crowdstrike-291",
+		State:    "unbrick.db",
+		Image:    "unbrick-image",
+		Rescue:   rescueConfig{Dir: "unbrick-rescue", Listen: ":8443", ImageListen: ":8080", Streams: 20},
+		TLS:      "pin",
+		Limits:   limits{Hosts: 50, PerSite: 10},
+		Attempts: 2,
+		Timeouts: timeouts{
+			Check: duration(2 * time.Minute), Enter: duration(10 * time.Minute), Repair: duration(20 * time.Minute),
+			Leave: duration(10 * time.Minute), Confirm: duration(15 * time.Minute),
+		},
+		Soak: duration(time.Minute),
+		Stop: stopRule{Canary: 3, Stranded: 3, Failed: 0.5},
+	}
+}
+
+// loadConfig reads file over the defaults. An empty name is unbrick.yaml if it is there.
+func loadConfig(file string) (*config, error) {
+	cfg := defaults()
+	given := file != ""
+	if !given {
+		file = "unbrick.yaml"
+	}
+	b, err := os.ReadFile(file)
+	if !given && errors.Is(err, fs.ErrNotExist) {
+		return cfg, nil
+	}
+	if err != nil {
+		return nil, usage("give the configuration with -c FILE; it is not needed for unbrick demo", "cannot read configuration: %v", err)
+	}
+	if err := yaml.UnmarshalWithOptions(b, cfg, yaml.Strict()); err != nil {
+		return nil, usage("every key is described in the README", "cannot read configuration %s: %s", file, yaml.FormatError(err, false, true))
+	}
+	cfg.anchor(filepath.Dir(file))
+	return cfg, hinted(cfg.check(file), "every key is described in the README")
+}
+
+// anchor makes the paths of the file relative to dir.
+func (c *config) anchor(dir string) {
+	for _, p := range []*string{&c.Inventory, &c.Ledger, &c.Image, &c.Rescue.Dir, &c.TLSCA} {
+		*p = anchored(dir, *p)
+	}
+	for i := range c.Keys {
+		c.Keys[i] = anchored(dir, c.Keys[i])
+	}
+	if !strings.Contains(c.State, "://") {
+		c.State = anchored(dir, c.State)
+	}
+	if strings.ContainsAny(c.Playbook, "./\\") {
+		c.Playbook = anchored(dir, c.Playbook)
+	}
+	for i := range c.Credentials {
+		if name, ok := strings.CutPrefix(string(c.Credentials[i].Password), "file:"); ok {
+			c.Credentials[i].Password = secret.Ref("file:" + anchored(dir, name))
+		}
+	}
+}
+
+func anchored(dir, name string) string {
+	if name == "" || filepath.IsAbs(name) {
+		return name
+	}
+	return filepath.Join(dir, name)
+}
+
+func (c *config) check(file string) error {
+	if _, err := tlspin.ParseMode(c.TLS); err != nil {
+		return fmt.Errorf("%s: tls: %v", file, err)
+	}
+	if c.Limits.Hosts < 1 || c.Limits.PerSite < 1 || c.Rescue.Streams < 1 || c.Attempts < 1 {
+		return fmt.Errorf("%s: limits, attempts and streams must be 1 or more", file)
+	}
+	for i, cr := range c.Credentials {
+		if err := cr.Password.Check(); err != nil {
+			return fmt.Errorf("%s: credentials[%d].password: %v", file, i, err)
+		}
+		for _, p := range []string{cr.Site, cr.Host, cr.Address} {
+			if _, err := path.Match(p, ""); err != nil {
+				return fmt.Errorf("%s: credentials[%d]: %q is not a pattern", file, i, p)
+			}
+		}
+	}
+	return nil
+}
+
+// login returns the first credential that fits the route of the host.
+func (c *config) login(h inventory.Host, r inventory.Route) (secret.Login, error) {
+	for _, cr := range c.Credentials {
+		if (cr.Driver == "" || cr.Driver == r.Driver) && fits(cr.Site, h.Site) && fits(cr.Host, h.Name) && fits(cr.Address, r.Address) {
+			return secret.Login{User: cr.User, Password: cr.Password}, nil
+		}
+	}
+	return secret.Login{}, fmt.Errorf("no credential in the configuration fits %s of host %s (site %q)", r.Driver, h.Name, h.Site)
+}
+
+// fits matches without regard to slashes: addresses are URLs, and * is to cover them.
+func fits(pattern, s string) bool {
+	if pattern == "" {
+		return true
+	}
+	flat := strings.NewReplacer("/", "|")
+	ok, err := path.Match(flat.Replace(pattern), flat.Replace(s))
+	return ok && err == nil
+}

@@ -1,0 +1,98 @@
+package main
+
+import (
+	"errors"
+	"fmt"
+	"os"
+	"path/filepath"
+	"strings"
+
+	"github.com/urfave/cli/v2"
+
+	"unbrick/inventory"
+	"unbrick/remediate/engine"
+)
+
+func fixCommand() *cli.Command {
+	return &cli.Command{
+		Name: "fix", Usage: "repair one host, for the helpdesk: same stages, same ledger", ArgsUsage: "HOST", Action: fix,
+		Flags: append(fleetFlags(), stateFlag(), playbookFlag(), keysFlag(), imageFlag(), dryRunFlag(), jsonFlag(), logFlag()),
+		Description: `Has a state of its own beside that of the run, so that a halted or finished run is no
+hindrance. A host that a run is treating right now is left to it.
+
+   unbrick fix SYD-00012 -i fleet.csv -c unbrick.yaml`,
+	}
+}
+
+func fix(c *cli.Context) error {
+	args, err := arguments(c, 1, 1)
+	if err != nil {
+		return err
+	}
+	cfg, err := settings(c)
+	if err != nil {
+		return err
+	}
+	fleet, err := loadFleet(c, cfg)
+	if err != nil {
+		return err
+	}
+	h, err := hostNamed(fleet, args[0])
+	if err != nil {
+		return err
+	}
+	one := &inventory.Fleet{Summary: fleet.Summary, Hosts: []inventory.Host{h}}
+	one.Digest = "host " + h.Name // the rest of the file may change meanwhile
+	if c.Bool("dry-run") {
+		return dryRun(c, cfg, one)
+	}
+	if err := leftAlone(c, cfg, h.Name); err != nil {
+		return err
+	}
+	cfg.pins, cfg.State = cfg.State, fixState(cfg.State, h.Name)
+	return carryOut(c, cfg, one)
+}
+
+// fixState is where the treatment of one host by hand is kept: a file beside the run's, or
+// here if that is in a database.
+func fixState(state, host string) string {
+	safe := strings.Map(func(r rune) rune {
+		if strings.ContainsRune(`/\:*?"<>|`, r) {
+			return '_'
+		}
+		return r
+	}, host)
+	dir := "."
+	if !strings.Contains(state, "://") {
+		dir = filepath.Dir(state)
+	}
+	return filepath.Join(dir, "unbrick-fix-"+safe+".db")
+}
+
+// leftAlone fails if a run is treating the host now: two at one host power it off under each
+// other.
+func leftAlone(c *cli.Context, cfg *config, host string) error {
+	if !strings.Contains(cfg.State, "://") {
+		if _, err := os.Stat(cfg.State); errors.Is(err, os.ErrNotExist) {
+			return nil
+		}
+	}
+	store, err := openStore(c, cfg)
+	if err != nil {
+		return err
+	}
+	defer store.Close()
+	for r, err := range store.Results(c.Context, "", "running") {
+		if errors.Is(err, engine.ErrNoRun) {
+			return nil
+		}
+		if err != nil {
+			return err
+		}
+		if inventory.SameName(r.Host, host) {
+			return usage(fmt.Sprintf("unbrick status shows the run; unbrick cancel %s takes the host out of it", r.Host),
+				"a run is treating %s now (%s)", r.Host, r.Stage)
+		}
+	}
+	return nil
+}

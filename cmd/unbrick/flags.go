@@ -1,0 +1,103 @@
+package main
+
+import (
+	"encoding/json"
+	"fmt"
+	"io"
+	"os"
+
+	"github.com/urfave/cli/v2"
+)
+
+// The options that mean the same in every command.
+
+func configFlag() cli.Flag {
+	return &cli.StringFlag{Name: "config", Aliases: []string{"c"}, Usage: "configuration `FILE` (default: unbrick.yaml, if it is there)"}
+}
+
+func inventoryFlag() cli.Flag {
+	return &cli.StringFlag{Name: "inventory", Aliases: []string{"i"}, Usage: "the fleet: a CSV `FILE`"}
+}
+
+func mapFlag() cli.Flag {
+	return &cli.StringSliceFlag{Name: "map", Usage: "a column by another name: `name=Hostname`; may be given several times"}
+}
+
+func skipBadFlag() cli.Flag {
+	return &cli.BoolFlag{Name: "skip-bad", Usage: "go on without the rows that cannot be used"}
+}
+
+func stateFlag() cli.Flag {
+	return &cli.StringFlag{Name: "state", Usage: "what is known of the run: a `FILE`, or postgres://… to share it (default: unbrick.db)"}
+}
+
+func playbookFlag() cli.Flag {
+	return &cli.StringFlag{Name: "playbook", Usage: "`NAME` or file of the playbook (default: crowdstrike-291)"}
+}
+
+func onlyFlag() cli.Flag {
+	return &cli.StringFlag{Name: "only", Usage: "only hosts that fit, as `SELECTOR`: 'site=SYD,AKL tier=critical name=web-*'"}
+}
+
+func jsonFlag() cli.Flag {
+	return &cli.BoolFlag{Name: "json", Usage: "print the result as JSON on standard output"}
+}
+
+func keysFlag() cli.Flag {
+	return &cli.StringSliceFlag{Name: "keys", Usage: "recovery keys: a CSV `FILE`; may be given several times"}
+}
+
+func imageFlag() cli.Flag {
+	return &cli.StringFlag{Name: "image", Usage: "`FOLDER` of the rescue image, made by unbrick image build (default: unbrick-image)"}
+}
+
+// fleetFlags are those of every command that reads the fleet.
+func fleetFlags() []cli.Flag {
+	return []cli.Flag{inventoryFlag(), configFlag(), mapFlag(), skipBadFlag(), onlyFlag()}
+}
+
+// settings returns the configuration with the flags of the command laid over it.
+func settings(c *cli.Context) (*config, error) {
+	cfg, err := loadConfig(c.String("config"))
+	if err != nil {
+		return nil, err
+	}
+	for name, field := range map[string]*string{
+		"inventory": &cfg.Inventory, "state": &cfg.State, "playbook": &cfg.Playbook, "image": &cfg.Image,
+	} {
+		if v := c.String(name); v != "" {
+			*field = v
+		}
+	}
+	if v := c.StringSlice("map"); len(v) > 0 {
+		cfg.Map = v
+	}
+	if v := c.StringSlice("keys"); len(v) > 0 {
+		cfg.Keys = v
+	}
+	cfg.SkipBad = cfg.SkipBad || c.Bool("skip-bad")
+	return cfg, nil
+}
+
+// printJSON writes v to standard output, indented for a person who looks at it too.
+func printJSON(c *cli.Context, v any) error {
+	enc := json.NewEncoder(c.App.Writer)
+	enc.SetIndent("", "  ")
+	enc.SetEscapeHTML(false)
+	return enc.Encode(v)
+}
+
+// say prints a line for the person at the terminal, on standard error.
+func say(c *cli.Context, format string, args ...any) {
+	fmt.Fprintf(c.App.ErrWriter, format+"\n", args...)
+}
+
+// terminal says whether w is one; progress bars are for those alone.
+func terminal(w io.Writer) bool {
+	f, ok := w.(*os.File)
+	if !ok {
+		return false
+	}
+	info, err := f.Stat()
+	return err == nil && info.Mode()&os.ModeCharDevice != 0
+}

@@ -1,0 +1,141 @@
+package main
+
+import (
+	"errors"
+	"fmt"
+	"os"
+	"path/filepath"
+	"time"
+
+	"github.com/urfave/cli/v2"
+
+	"unbrick/remediate/lab"
+)
+
+func labFlags() []cli.Flag {
+	return []cli.Flag{
+		&cli.IntFlag{Name: "hosts", Value: 60, Usage: "`N` simulated hosts"},
+		&cli.Uint64Flag{Name: "seed", Value: 1, Usage: "the same `SEED` makes the same fleet"},
+		&cli.DurationFlag{Name: "pace", Value: 300 * time.Millisecond, Usage: "how long a host takes for the short things, as its self-test"},
+	}
+}
+
+func labCommand() *cli.Command {
+	return &cli.Command{
+		Name: "lab", Usage: "a simulated fleet on loopback, to point any command at", Action: labRun,
+		Flags: append(labFlags(),
+			&cli.StringFlag{Name: "dir", Value: "unbrick-lab", Usage: "`FOLDER` for fleet.csv, keys.csv, unbrick.yaml and actions.jsonl"},
+			&cli.BoolFlag{Name: "vm", Usage: "add one host that is real: QEMU, UEFI Secure Boot, NTFS (Linux)"}),
+		Description: `Runs until Ctrl-C. actions.jsonl says what every host really saw.
+
+   unbrick lab --hosts 100 --dir lab &
+   unbrick run -c lab/unbrick.yaml`,
+	}
+}
+
+func labRun(c *cli.Context) error {
+	if _, err := arguments(c, 0, 0); err != nil {
+		return err
+	}
+	ctx, first, cancel := interruptible(c.Context, c.App.ErrWriter)
+	defer cancel()
+	l, err := startLab(c, c.String("dir"))
+	if err != nil {
+		return err
+	}
+	config := filepath.Join(c.String("dir"), "unbrick.yaml")
+	say(c, "%d hosts are listening; in another terminal:\n  unbrick run -c %s", len(l.Hosts()), config)
+	select {
+	case <-first:
+	case <-ctx.Done():
+	}
+	return l.Close()
+}
+
+func startLab(c *cli.Context, dir string) (*lab.Lab, error) {
+	l, err := lab.Start(c.Context, lab.Options{
+		Hosts: c.Int("hosts"), Seed: c.Uint64("seed"), Pace: c.Duration("pace"), Dir: dir, VM: c.Bool("vm"),
+		Say: func(line string) { say(c, "%s", line) },
+	})
+	return l, hinted(err, "--hosts, --dir and --pace say what lab to build")
+}
+
+func demoCommand() *cli.Command {
+	return &cli.Command{
+		Name: "demo", Usage: "all of it on a simulated fleet: plan, run, report; nothing to install", Action: demo,
+		Flags: append(labFlags(), logFlag(),
+			&cli.StringFlag{Name: "dir", Usage: "`FOLDER` to keep the lab's files and the state in (default: a temporary one)"}),
+		Description: "Some hosts cannot be repaired, on purpose. Exit code 0 means that every host ended as it\ndeserved.\n\n   unbrick demo --hosts 200",
+	}
+}
+
+func demo(c *cli.Context) (err error) {
+	if _, err := arguments(c, 0, 0); err != nil {
+		return err
+	}
+	dir := c.String("dir")
+	if dir == "" {
+		if dir, err = os.MkdirTemp("", "unbrick-demo-"); err != nil {
+			return err
+		}
+		defer os.RemoveAll(dir)
+	}
+	l, err := startLab(c, dir)
+	if err != nil {
+		return err
+	}
+	defer func() { err = errors.Join(err, l.Close()) }()
+	cfg, err := loadConfig(filepath.Join(dir, "unbrick.yaml"))
+	if err != nil {
+		return err
+	}
+	fleet, err := loadFleet(c, cfg)
+	if err != nil {
+		return err
+	}
+	printPlan(c.App.Writer, makePlan(cfg, fleet, time.Now(), cfg.Playbook), false)
+	fmt.Fprintln(c.App.Writer)
+	err = carryOut(c, cfg, fleet)
+	var f *failure
+	if err != nil && !(errors.As(err, &f) && f.code == exitNotAll) {
+		return err
+	}
+	return compare(c, cfg, l)
+}
+
+// compare prints the report and holds it against what the lab knows that it built.
+func compare(c *cli.Context, cfg *config, l *lab.Lab) error {
+	store, err := openStore(c, cfg)
+	if err != nil {
+		return err
+	}
+	defer store.Close()
+	st, err := store.Status(c.Context, "")
+	if err != nil {
+		return err
+	}
+	fmt.Fprintln(c.App.Writer)
+	if err := writeReport(c.App.Writer, "text", st, store.Results(c.Context, st.Run.ID, "")); err != nil {
+		return err
+	}
+	truth, right := l.Truth(), 0
+	for r, err := range store.Results(c.Context, st.Run.ID, "") {
+		if err != nil {
+			return err
+		}
+		if r.Verdict == truth[r.Host] {
+			right++
+			continue
+		}
+		fmt.Fprintf(c.App.Writer, "%s is %s and should be %s\n", r.Host, r.Verdict, truth[r.Host])
+	}
+	left := l.Leftovers()
+	for _, line := range left {
+		fmt.Fprintf(c.App.Writer, "not put back: %s\n", line)
+	}
+	fmt.Fprintf(c.App.Writer, "\n%d of %d hosts ended as the lab knows they should; nothing left in any BMC: %t\n", right, len(truth), len(left) == 0)
+	if right < len(truth) || len(left) > 0 {
+		return exitWith(exitNotAll)
+	}
+	return nil
+}

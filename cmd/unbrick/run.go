@@ -1,0 +1,249 @@
+package main
+
+import (
+	"context"
+	"crypto/sha256"
+	"encoding/hex"
+	"errors"
+	"fmt"
+	"iter"
+	"strings"
+	"time"
+
+	"github.com/urfave/cli/v2"
+
+	"unbrick/inventory"
+	"unbrick/remediate"
+	"unbrick/remediate/engine"
+	"unbrick/remediate/schedule"
+)
+
+func runCommand() *cli.Command {
+	return &cli.Command{
+		Name: "run", Usage: "repair the fleet; the same command resumes", Action: run,
+		Flags: append(fleetFlags(), stateFlag(), playbookFlag(), keysFlag(), imageFlag(), dryRunFlag(), jsonFlag(), logFlag()),
+		Description: `Takes the hosts in the order of the plan, a window at a time, and ends when each has a verdict.
+Interrupted once (Ctrl-C), it begins no further host and lets the stages under way end; twice,
+it stops now. Either way the same command goes on where it was.
+
+   unbrick run -i fleet.csv -c unbrick.yaml
+   unbrick run -i fleet.csv -c unbrick.yaml --only 'site=SYD' --dry-run`,
+	}
+}
+
+func dryRunFlag() cli.Flag {
+	return &cli.BoolFlag{Name: "dry-run", Usage: "say what would be done, and touch nothing"}
+}
+
+func logFlag() cli.Flag {
+	return &cli.StringFlag{Name: "log", Usage: "append what the developer wants to know to `FILE`, as JSON"}
+}
+
+func run(c *cli.Context) error {
+	if _, err := arguments(c, 0, 0); err != nil {
+		return err
+	}
+	cfg, err := settings(c)
+	if err != nil {
+		return err
+	}
+	fleet, err := loadFleet(c, cfg)
+	if err != nil {
+		return err
+	}
+	if c.Bool("dry-run") {
+		return dryRun(c, cfg, fleet)
+	}
+	return carryOut(c, cfg, fleet)
+}
+
+// dryRun says what a run would do, from what is known without asking any host.
+func dryRun(c *cli.Context, cfg *config, fleet *inventory.Fleet) error {
+	pb, err := openPlaybook(cfg.Playbook)
+	if err != nil {
+		return err
+	}
+	p := makePlan(cfg, fleet, time.Now(), pb.Name)
+	if c.Bool("json") {
+		return printJSON(c, p)
+	}
+	printPlan(c.App.Writer, p, false)
+	fmt.Fprintln(c.App.Writer, "\non each volume with Windows:")
+	for _, s := range pb.Steps {
+		fmt.Fprintf(c.App.Writer, "  %s\n", s)
+	}
+	say(c, "dry run: no host was asked anything, and nothing was touched")
+	return nil
+}
+
+// carryOut does a run from a fleet to its end and prints how it ended.
+func carryOut(c *cli.Context, cfg *config, fleet *inventory.Fleet) (err error) {
+	log, logFile, err := openLog(c)
+	if err != nil {
+		return err
+	}
+	defer logFile.Close()
+	ctx, first, cancel := interruptible(c.Context, c.App.ErrWriter)
+	defer cancel()
+	k, err := assemble(c, cfg, log)
+	if err != nil {
+		return err
+	}
+	defer func() { err = errors.Join(err, k.Close()) }()
+	sum, err := k.treat(ctx, c, fleet, first)
+	if err != nil && !errors.Is(err, engine.ErrInterrupted) {
+		return err
+	}
+	if e := printSummary(c, cfg, sum); e != nil {
+		return e
+	}
+	return verdictOf(sum, err)
+}
+
+// treat begins the run, or goes on with it, until it ends or first is closed.
+func (k *kit) treat(ctx context.Context, c *cli.Context, fleet *inventory.Fleet, first <-chan struct{}) (engine.Summary, error) {
+	r, err := k.store.Begin(ctx, engine.Run{
+		Playbook: k.playbook.Name, Source: k.playbook.Source(), FleetDigest: digest(fleet, c.String("only")),
+	}, order(fleet, time.Now()))
+	if err != nil {
+		return engine.Summary{}, hinted(err, "--state names another place for another run")
+	}
+	st, err := k.store.Status(ctx, r.ID)
+	if err != nil {
+		return engine.Summary{}, err
+	}
+	if st.Run.Halted != "" {
+		return engine.Summary{}, &failure{exitHalted, fmt.Errorf("run %s is halted: %s", r.ID, st.Run.Halted),
+			"look at unbrick report; to go on: unbrick resume, then this command again"}
+	}
+	if ended := st.Hosts - st.Todo - st.Running; ended > 0 || st.Running > 0 {
+		say(c, "going on with run %s: %s", r.ID, summary(st.Count))
+	} else {
+		say(c, "run %s: %d hosts, playbook %s", r.ID, st.Hosts, r.Playbook)
+	}
+	p := newProgress(c.App.ErrWriter, st, time.Now)
+	defer p.close()
+	e := k.engine(r.ID, p.event)
+	done := make(chan struct{})
+	defer close(done)
+	go func() {
+		select {
+		case <-first:
+			e.Stop()
+		case <-done:
+		}
+	}()
+	return e.Run(ctx)
+}
+
+func (k *kit) engine(run string, events func(engine.Event)) *engine.Engine {
+	t := k.cfg.Timeouts
+	stop := schedule.HaltOptions{Canary: k.cfg.Stop.Canary, MaxStranded: k.cfg.Stop.Stranded, MaxFailed: k.cfg.Stop.Failed}
+	return engine.New(engine.Engine{
+		Store: k.store, RunID: run, Playbook: k.playbook,
+		Drivers: k.drivers, Medic: k.server, Prober: k.prober, Gates: k.gates(),
+		Limits: engine.Limits{Hosts: k.cfg.Limits.Hosts, PerSite: k.cfg.Limits.PerSite},
+		Timeouts: engine.Timeouts{Check: time.Duration(t.Check), Enter: time.Duration(t.Enter), Repair: time.Duration(t.Repair),
+			Leave: time.Duration(t.Leave), Confirm: time.Duration(t.Confirm)},
+		Attempts: k.cfg.Attempts,
+		Soak:     time.Duration(k.cfg.Soak),
+		Every:    every(time.Duration(k.cfg.Soak)),
+		Halt:     halt(stop),
+		Events:   events, Log: k.log,
+	})
+}
+
+// every is how often signs of life are looked for: several times in a soak, and not more
+// often than five times a second.
+func every(soak time.Duration) time.Duration {
+	return min(max(soak/4, 200*time.Millisecond), 5*time.Second)
+}
+
+// halt gives the stop rule the outcomes in the order in which they were reached.
+func halt(o schedule.HaltOptions) func(engine.Outcomes) (string, bool) {
+	return func(out engine.Outcomes) (string, bool) {
+		verdicts := make([]remediate.Verdict, len(out.Recent))
+		for i, v := range out.Recent {
+			verdicts[len(verdicts)-1-i] = v
+		}
+		return schedule.Halt(verdicts, o)
+	}
+}
+
+// gates are what may forbid to touch a host.
+func (k *kit) gates() []remediate.Gate {
+	if k.broker == nil {
+		return nil
+	}
+	return []remediate.Gate{func(ctx context.Context, t remediate.Target) error {
+		if !saysEncrypted(t.Host) {
+			return nil // not known: a disk that is not encrypted needs no key
+		}
+		has, err := k.broker.Has(ctx, t.Host.Name)
+		if err == nil && !has {
+			return &remediate.SkipError{Why: "the inventory says that its disk is encrypted, and no escrow has a key of it"}
+		}
+		return err
+	}}
+}
+
+func saysEncrypted(h inventory.Host) bool {
+	for _, label := range []string{"bitlocker", "encrypted"} {
+		for name, v := range h.Labels {
+			if strings.EqualFold(name, label) && (strings.EqualFold(v, "yes") || strings.EqualFold(v, "true") || strings.EqualFold(v, "on") || v == "1") {
+				return true
+			}
+		}
+	}
+	return false
+}
+
+// digest names the hosts of a run: the fleet's own digest, and what was picked of it.
+func digest(fleet *inventory.Fleet, only string) string {
+	sum := sha256.Sum256([]byte(fleet.Digest + "\n" + only))
+	return hex.EncodeToString(sum[:])
+}
+
+// order yields the hosts as they are to be treated.
+func order(fleet *inventory.Fleet, now time.Time) iter.Seq[engine.Planned] {
+	return func(yield func(engine.Planned) bool) {
+		for i, it := range schedule.Order(fleet.Hosts, now) {
+			if !yield(engine.Planned{Host: fleet.Hosts[it.Index], Due: it.Due, Order: i}) {
+				return
+			}
+		}
+	}
+}
+
+// A runResult is what unbrick run --json prints. Scripts rely on its names.
+type runResult struct {
+	engine.Summary
+	Report string `json:"report"` // where the rest is
+}
+
+func printSummary(c *cli.Context, cfg *config, sum engine.Summary) error {
+	where := fmt.Sprintf("unbrick report --state %s --run %s", cfg.State, sum.Run)
+	if c.Bool("json") {
+		return printJSON(c, runResult{sum, where})
+	}
+	count := engine.Count{Hosts: sum.Hosts, Verdicts: sum.Verdicts}
+	fmt.Fprintf(c.App.Writer, "run %s: %s; %d on time, %d late\n", sum.Run, summary(count), sum.OnTime, sum.Late)
+	if !sum.Done() {
+		say(c, "see %s", where)
+	}
+	return nil
+}
+
+// verdictOf turns the end of a run into the exit code.
+func verdictOf(sum engine.Summary, err error) error {
+	switch {
+	case sum.Halted != "":
+		return &failure{exitHalted, fmt.Errorf("halted: %s", sum.Halted),
+			"look at unbrick report; to go on: unbrick resume, then this command again"}
+	case errors.Is(err, engine.ErrInterrupted):
+		return &failure{exitInterrupted, errors.New("interrupted before every host had a verdict"), "the same command goes on"}
+	case !sum.Done():
+		return exitWith(exitNotAll)
+	}
+	return nil
+}

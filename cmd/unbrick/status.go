@@ -1,0 +1,148 @@
+package main
+
+import (
+	"fmt"
+	"os/user"
+	"time"
+
+	"github.com/urfave/cli/v2"
+
+	"unbrick/remediate"
+	"unbrick/remediate/engine"
+)
+
+func statusCommand() *cli.Command {
+	return &cli.Command{
+		Name: "status", Usage: "how a run stands, by site, from any terminal", Action: status,
+		Flags:       []cli.Flag{stateFlag(), configFlag(), runFlag(), jsonFlag()},
+		Description: "   unbrick status --state unbrick.db",
+	}
+}
+
+func status(c *cli.Context) error {
+	if _, err := arguments(c, 0, 0); err != nil {
+		return err
+	}
+	return withStore(c, func(store *engine.Store) error {
+		st, err := store.Status(c.Context, c.String("run"))
+		if err != nil {
+			return hinted(err, "unbrick run begins one; --state names the file that holds it")
+		}
+		if c.Bool("json") {
+			return printJSON(c, st)
+		}
+		fmt.Fprintf(c.App.Writer, "run %s of %s, begun %s: %s\n", st.Run.ID, st.Run.Playbook, st.Run.Started.UTC().Format(time.RFC3339), standing(st))
+		fmt.Fprintf(c.App.Writer, "%s\n\n", summary(st.Count))
+		printSites(c.App.Writer, st.Sites)
+		return nil
+	})
+}
+
+func standing(st engine.Status) string {
+	switch {
+	case st.Run.Halted != "":
+		return "halted: " + st.Run.Halted
+	case st.Run.Paused != "":
+		return "paused by " + st.Run.Paused
+	}
+	return st.Run.State
+}
+
+func pauseCommand() *cli.Command {
+	return &cli.Command{
+		Name: "pause", Usage: "begin no further host; those under way end", ArgsUsage: "[SITE...]",
+		Flags:       []cli.Flag{stateFlag(), configFlag(), runFlag()},
+		Description: "Without a site the whole run pauses.\n\n   unbrick pause SYD",
+		Action: func(c *cli.Context) error {
+			return withStore(c, func(s *engine.Store) error {
+				return noRunHint(s.Pause(c.Context, c.String("run"), operator(), c.Args().Slice()...))
+			})
+		},
+	}
+}
+
+func resumeCommand() *cli.Command {
+	return &cli.Command{
+		Name: "resume", Usage: "go on after a pause or a halt", ArgsUsage: "[SITE...]",
+		Flags:       []cli.Flag{stateFlag(), configFlag(), runFlag()},
+		Description: "Lifts a pause while the run goes on. A run that was halted or interrupted also needs\nunbrick run again.\n\n   unbrick resume",
+		Action: func(c *cli.Context) error {
+			return withStore(c, func(s *engine.Store) error {
+				return noRunHint(s.Resume(c.Context, c.String("run"), c.Args().Slice()...))
+			})
+		},
+	}
+}
+
+func cancelCommand() *cli.Command {
+	return &cli.Command{
+		Name: "cancel", Usage: "give up hosts; those under way are put back first", ArgsUsage: "HOST...",
+		Flags: []cli.Flag{stateFlag(), configFlag(), runFlag(),
+			&cli.BoolFlag{Name: "all", Usage: "every host that has no verdict"}},
+		Description: "   unbrick cancel SYD-00012\n   unbrick cancel --all",
+		Action: func(c *cli.Context) error {
+			if c.Args().Present() == c.Bool("all") {
+				return usage("unbrick cancel HOST..., or unbrick cancel --all", "name the hosts, or --all")
+			}
+			return withStore(c, func(s *engine.Store) error {
+				n, err := s.Cancel(c.Context, c.String("run"), operator(), c.Args().Slice()...)
+				if err == nil {
+					say(c, "%d hosts cancelled", n)
+				}
+				return noRunHint(err)
+			})
+		},
+	}
+}
+
+func retryCommand() *cli.Command {
+	return &cli.Command{
+		Name: "retry", Usage: "treat hosts again that did not end well", ArgsUsage: "[HOST...]",
+		Flags: []cli.Flag{stateFlag(), configFlag(), runFlag(),
+			&cli.StringSliceFlag{Name: "verdict", Usage: "hosts with this `VERDICT`; may be given several times (default: failed and unconfirmed)"}},
+		Description: "Then give the run's command again.\n\n   unbrick retry --verdict failed --verdict stranded\n   unbrick retry SYD-00012",
+		Action:      retry,
+	}
+}
+
+func retry(c *cli.Context) error {
+	var verdicts []remediate.Verdict
+	for _, v := range c.StringSlice("verdict") {
+		if !known(remediate.Verdict(v)) {
+			return usage(fmt.Sprintf("the verdicts are %v", remediate.Verdicts()), "no verdict %q", v)
+		}
+		verdicts = append(verdicts, remediate.Verdict(v))
+	}
+	if len(verdicts) == 0 && !c.Args().Present() {
+		verdicts = []remediate.Verdict{remediate.Failed, remediate.Unconfirmed}
+	}
+	return withStore(c, func(s *engine.Store) error {
+		n, err := s.Retry(c.Context, c.String("run"), verdicts, c.Args().Slice()...)
+		if err == nil {
+			say(c, "%d hosts to do again; give the command of the run again", n)
+		}
+		return noRunHint(err)
+	})
+}
+
+func known(v remediate.Verdict) bool {
+	for _, w := range remediate.Verdicts() {
+		if v == w {
+			return true
+		}
+	}
+	return false
+}
+
+func noRunHint(err error) error {
+	return hinted(err, "unbrick status says which run the state holds")
+}
+
+// operator names who gave a command, for the record.
+func operator() string {
+	u, err := user.Current()
+	if err != nil {
+		return "somebody"
+	}
+	return u.Username
+}

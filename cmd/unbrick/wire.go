@@ -1,0 +1,222 @@
+package main
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"io/fs"
+	"log/slog"
+	"os"
+	"path/filepath"
+	"strings"
+
+	"github.com/urfave/cli/v2"
+
+	"unbrick/bitlocker"
+	"unbrick/inventory/secret"
+	"unbrick/playbooks"
+	"unbrick/remediate"
+	"unbrick/remediate/driver/redfish"
+	"unbrick/remediate/engine"
+	"unbrick/remediate/probe"
+	"unbrick/remediate/rescue"
+	"unbrick/remediate/rescue/image"
+	"unbrick/remediate/rescue/wire"
+	"unbrick/remediate/tlspin"
+)
+
+// drivers lists every way into a host that the program knows. Pins are what it knows BMCs by.
+func drivers(cfg *config, pins tlspin.Records) (map[string]remediate.Driver, error) {
+	tls, err := bmcTLS(cfg, pins)
+	if err != nil {
+		return nil, err
+	}
+	return map[string]remediate.Driver{
+		"redfish": redfish.New(redfish.Options{Login: logins(cfg), TLS: tls}),
+	}, nil
+}
+
+// logins finds the credential of a target, and reads the password when it is used.
+func logins(cfg *config) func(context.Context, remediate.Target) (string, secret.Value, error) {
+	return func(ctx context.Context, t remediate.Target) (string, secret.Value, error) {
+		login, err := cfg.login(t.Host, t.Route)
+		if err != nil {
+			return "", secret.Value{}, err
+		}
+		password, err := login.Password.Resolve(ctx)
+		return login.User, password, err
+	}
+}
+
+// A kit is all that a run needs, joined. Close lets go of it.
+type kit struct {
+	cfg      *config
+	store    *engine.Store
+	playbook *playbooks.Playbook
+	broker   *bitlocker.Broker
+	server   *rescue.Server
+	drivers  map[string]remediate.Driver
+	prober   remediate.Prober
+	log      *slog.Logger
+	closers  []io.Closer
+}
+
+func (k *kit) Close() error {
+	var errs []error
+	for i := len(k.closers) - 1; i >= 0; i-- {
+		errs = append(errs, k.closers[i].Close())
+	}
+	return errors.Join(errs...)
+}
+
+// assemble opens everything, in the order of what is most often wrong. On an error nothing
+// stays open, and no host was touched.
+func assemble(c *cli.Context, cfg *config, log *slog.Logger) (k *kit, err error) {
+	k = &kit{cfg: cfg, log: log, prober: probe.New(probe.Options{})}
+	defer func() {
+		if err != nil {
+			err = errors.Join(err, k.Close())
+		}
+	}()
+	if k.playbook, err = openPlaybook(cfg.Playbook); err != nil {
+		return k, err
+	}
+	base, err := k.openImage()
+	if err != nil {
+		return k, err
+	}
+	sources, err := openKeys(c, cfg)
+	if err != nil {
+		return k, err
+	}
+	if k.store, err = openStore(c, cfg); err != nil {
+		return k, err
+	}
+	k.closers = append(k.closers, k.store)
+	if len(sources) > 0 {
+		ledger, err := bitlocker.OpenLedger(cfg.Ledger)
+		if err != nil {
+			return k, hinted(err, "no key leaves without a ledger; name another with ledger: in the configuration")
+		}
+		k.closers = append(k.closers, ledger)
+		k.broker = &bitlocker.Broker{Sources: sources, Ledger: ledger}
+	}
+	pins, err := k.openPins(c)
+	if err != nil {
+		return k, err
+	}
+	if k.drivers, err = drivers(cfg, pins); err != nil {
+		return k, err
+	}
+	return k, k.serve(c.Context, base)
+}
+
+// openPins returns where the certificates of BMCs are remembered: in the run's state, also
+// for a host that is fixed by hand and has a state of its own.
+func (k *kit) openPins(c *cli.Context) (tlspin.Records, error) {
+	if k.cfg.pins == "" || k.cfg.pins == k.cfg.State {
+		return k.store, nil
+	}
+	store, err := engine.Open(c.Context, k.cfg.pins, k.log)
+	if err != nil {
+		return nil, hinted(err, "--state names another place")
+	}
+	k.closers = append(k.closers, store)
+	return store, nil
+}
+
+// serve starts the rescue server.
+func (k *kit) serve(ctx context.Context, base rescue.Base) error {
+	r := k.cfg.Rescue
+	terms := rescue.Terms{Allow: wire.Allow{Hibernated: k.cfg.Allow.Hibernated, DropJournal: k.cfg.Allow.DropJournal}}
+	var err error
+	k.server, err = rescue.Start(ctx, rescue.Config{
+		Dir: r.Dir, AgentListen: r.Listen, ImageListen: r.ImageListen, AgentURL: r.URL, ImageURL: r.ImageURL,
+		Base: base, Broker: k.broker, Records: k.store, MaxStreams: r.Streams, Log: k.log,
+		Terms: func(remediate.Target) rescue.Terms { return terms },
+	})
+	if err != nil {
+		return hinted(err, "another run on this machine may hold the port; rescue.listen and rescue.image_listen name others")
+	}
+	k.closers = append(k.closers, k.server)
+	return nil
+}
+
+// openImage opens the rescue image: a folder that unbrick image build made, or one file.
+func (k *kit) openImage() (rescue.Base, error) {
+	const hint = "build it on a Debian machine: unbrick image build --out unbrick-image"
+	info, err := os.Stat(k.cfg.Image)
+	if err != nil {
+		return rescue.Base{}, hinted(fmt.Errorf("cannot open the rescue image: %w", err), hint)
+	}
+	if !info.IsDir() {
+		base, file, err := rescue.OpenBase(k.cfg.Image)
+		if err == nil {
+			k.closers = append(k.closers, file)
+		}
+		return base, hinted(err, hint)
+	}
+	img, err := image.Open(k.cfg.Image)
+	if err != nil {
+		return rescue.Base{}, hinted(err, hint)
+	}
+	k.closers = append(k.closers, img)
+	return rescue.Base{ReaderAt: img, Size: img.Size, ConfigOffset: img.ConfigOffset}, nil
+}
+
+// openStore opens the state, quietly: what it has to say goes to the log.
+func openStore(c *cli.Context, cfg *config) (*engine.Store, error) {
+	store, err := engine.Open(c.Context, cfg.State, slog.New(slog.DiscardHandler))
+	return store, hinted(err, "--state names another place")
+}
+
+// stateExists refuses to make an empty state where somebody wanted to read one.
+func stateExists(state string) error {
+	if strings.Contains(state, "://") {
+		return nil
+	}
+	_, err := os.Stat(state)
+	if errors.Is(err, fs.ErrNotExist) {
+		return usage("unbrick run makes it; --state names the one of a run", "no state file %s", state)
+	}
+	return err
+}
+
+func verifyLedgerFile(name string) (n int, head string, err error) {
+	f, err := os.Open(name)
+	if err != nil {
+		return 0, "", fmt.Errorf("cannot read the ledger: %w", err)
+	}
+	defer f.Close()
+	return bitlocker.VerifyLedger(f)
+}
+
+// openLog opens the file of --log, for the developer: debug level, as JSON. It holds no
+// secret.
+func openLog(c *cli.Context) (*slog.Logger, io.Closer, error) {
+	name := c.String("log")
+	if name == "" {
+		return slog.New(slog.DiscardHandler), io.NopCloser(nil), nil
+	}
+	f, err := os.OpenFile(filepath.Clean(name), os.O_CREATE|os.O_APPEND|os.O_WRONLY, 0o600)
+	if err != nil {
+		return nil, nil, usage("--log names a file that can be written", "cannot open the log: %v", err)
+	}
+	return slog.New(slog.NewJSONHandler(f, &slog.HandlerOptions{Level: slog.LevelDebug})), f, nil
+}
+
+// bmcTLS says which certificates of BMCs to trust.
+func bmcTLS(cfg *config, pins tlspin.Records) (tlspin.Policy, error) {
+	mode, err := tlspin.ParseMode(cfg.TLS)
+	if err != nil {
+		return tlspin.Policy{}, hinted(err, "tls: in unbrick.yaml is pin, verify or insecure")
+	}
+	policy := tlspin.Policy{Mode: mode, Records: pins, Forget: "unbrick doctor --forget-pin ADDRESS"}
+	if cfg.TLSCA != "" {
+		if policy.Roots, err = tlspin.LoadRoots(cfg.TLSCA); err != nil {
+			return policy, hinted(err, "tls_ca: in unbrick.yaml names a PEM file")
+		}
+	}
+	return policy, nil
+}
