@@ -9,9 +9,11 @@ package image
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"os"
 	"path/filepath"
+	"slices"
 	"strings"
 	"time"
 )
@@ -75,26 +77,23 @@ func Build(ctx context.Context, o Options) (*Manifest, error) {
 
 // check returns an error that says what is wrong before any work is done.
 func (o Options) check() error {
-	known := false
-	for _, p := range Profiles() {
-		known = known || p == o.Profile
-	}
-	if !known {
+	if !slices.Contains(Profiles(), o.Profile) {
 		return fmt.Errorf("no image profile %q; it is one of %v", o.Profile, Profiles())
 	}
 	if o.Out == "" {
-		return fmt.Errorf("name the folder that the image goes to")
+		return errors.New("name the folder that the image goes to")
 	}
 	if err := replaceable(o.Out); err != nil {
 		return err
 	}
-	parts := [][]part{kernelParts, ntfsParts, mediaParts}
-	if o.Agent == "" {
-		parts = append(parts, []part{{"go", "golang"}})
-	} else if _, err := os.Stat(o.Agent); err != nil {
-		return fmt.Errorf("cannot use the agent: %w", err)
+	if o.Agent != "" {
+		if _, err := os.Stat(o.Agent); err != nil {
+			return fmt.Errorf("cannot use the agent: %w", err)
+		}
+	} else if _, err := find("go"); err != nil {
+		return fmt.Errorf("cannot build the agent: %w; install Go, or give a built unbrick-agent with --agent", err)
 	}
-	return need(parts...)
+	return need(kernelParts, ntfsParts, mediaParts)
 }
 
 // build does the work in a folder of its own; out in there is the result.

@@ -74,19 +74,15 @@ func (m *mount) appear(ctx context.Context) error {
 		}
 		select {
 		case <-m.done:
-			return fmt.Errorf("cannot mount: ntfs-3g: %w: %s", cmpError(m.result), oneLine(m.said.String()))
+			if m.result == nil {
+				m.result = errors.New("ended at once")
+			}
+			return fmt.Errorf("cannot mount: ntfs-3g: %w: %s", m.result, oneLine(m.said.String()))
 		case <-ctx.Done():
 			return fmt.Errorf("cannot mount: %w", context.Cause(ctx))
 		case <-time.After(mountTick):
 		}
 	}
-}
-
-func cmpError(err error) error {
-	if err == nil {
-		return errors.New("ended at once")
-	}
-	return err
 }
 
 // writable says whether the volume really is mounted for writing.
@@ -109,8 +105,9 @@ func (m *mount) Close() error {
 		if err := unix.Unmount(m.dir, 0); err != nil {
 			return fmt.Errorf("cannot unmount %s: %w", m.dir, err)
 		}
-	} else if m.cmd.ProcessState == nil {
-		m.cmd.Process.Signal(syscall.SIGTERM) // never mounted: nothing to lose
+	} else {
+		// Never mounted, or no longer: nothing to lose. An error means that it has ended.
+		_ = m.cmd.Process.Signal(syscall.SIGTERM)
 	}
 	select {
 	case <-m.done:

@@ -60,6 +60,7 @@ func TestOpen(t *testing.T) {
 	for name, c := range map[string]struct {
 		more    []ntfstest.File
 		log     *ntfstest.Restart
+		dirty   bool // the flag by which Windows remembers to run chkdsk
 		allow   wire.Allow
 		refused func(error) bool // nil where it must open
 	}{
@@ -68,6 +69,7 @@ func TestOpen(t *testing.T) {
 		"1.1 beyond replay":    {log: v11, refused: isJournal},
 		"2.0, may be lost":     {log: v20, allow: wire.Allow{DropJournal: true}},
 		"1.1, may be lost":     {log: v11, allow: wire.Allow{DropJournal: true}},
+		"dirty flag":           {dirty: true},
 		"session given up":     {more: givenUp},
 		"hibernated":           {more: hibernated, refused: isHibernated},
 		"HiberFil.SYS":         {more: otherCase, refused: isHibernated},
@@ -81,6 +83,9 @@ func TestOpen(t *testing.T) {
 			image := ntfstest.Volume(t, windows(c.more...)...)
 			if c.log != nil {
 				ntfstest.SetLog(t, image, *c.log)
+			}
+			if c.dirty {
+				ntfstest.Run(t, "ntfsfix", image)
 			}
 			before := sum(t, image)
 			n := ntfs(t, image)
@@ -104,6 +109,9 @@ func TestOpen(t *testing.T) {
 				t.Fatal(err)
 			}
 			checkRepaired(t, image)
+			if c.dirty && !strings.Contains(ntfstest.Run(t, "ntfsinfo", "-m", "-f", image), "Volume Flags: 0x0001") {
+				t.Error("the dirty flag is gone: Windows would not run chkdsk")
+			}
 		})
 	}
 }
