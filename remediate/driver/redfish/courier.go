@@ -51,6 +51,7 @@ func (c *courier) RoundTrip(r *http.Request) (*http.Response, error) {
 	if withPort(r) != c.host {
 		return nil, fmt.Errorf("the service refers to another host, %s: not followed", r.URL.Host)
 	}
+	c.wait = 0
 	r = r.Clone(r.Context())
 	r.Header.Set("Accept-Encoding", "identity")
 	repeats := r.Method == http.MethodGet || r.Method == http.MethodDelete
@@ -96,7 +97,6 @@ func (c *courier) CloseIdleConnections() { c.next.CloseIdleConnections() }
 // note remembers how long a refusal asks to wait, within reason: a BMC was seen to ask for a
 // day.
 func (c *courier) note(resp *http.Response) {
-	c.wait = 0
 	if s, err := strconv.Atoi(resp.Header.Get("Retry-After")); err == nil && s > 0 && resp.StatusCode >= 400 {
 		c.wait = min(time.Duration(s)*time.Second, 5*time.Minute)
 	}

@@ -170,14 +170,13 @@ func (v *visit) sendInsert(s slot, body map[string]any) error {
 // adapt changes the form of an insert after a refusal that says text. It returns false if
 // there is no other form to try.
 func adapt(body map[string]any, s slot, text string) bool {
-	for name, value := range map[string]string{
-		"TransferProtocolType": "HTTP", "TransferMethod": "Stream", "UserName": "none", "Password": "none",
-	} {
-		if _, have := body[name]; !have && strings.Contains(text, name) {
-			if name == "TransferProtocolType" && strings.HasPrefix(body["Image"].(string), "https:") {
-				value = "HTTPS"
-			}
-			body[name] = value
+	protocol := "HTTP"
+	if image, _ := body["Image"].(string); strings.HasPrefix(image, "https:") {
+		protocol = "HTTPS"
+	}
+	for _, p := range [][2]string{{"TransferProtocolType", protocol}, {"TransferMethod", "Stream"}, {"UserName", "none"}, {"Password", "none"}} {
+		if _, have := body[p[0]]; !have && strings.Contains(text, p[0]) {
+			body[p[0]] = p[1]
 			return true
 		}
 	}
@@ -207,9 +206,9 @@ func (v *visit) await(ctx context.Context, s slot, image string) error {
 // empty already, and that what is shown is old.
 func (v *visit) eject(ctx context.Context, s slot) error {
 	return v.settle(ctx, "eject of slot "+s.ID, func() (bool, error) {
-		var now slot
-		_, err := v.read(s.Path, &now)
-		return err == nil && !now.full(), err
+		tag, err := v.read(s.Path, &s)
+		s.etag = tag
+		return err == nil && !s.full(), err
 	}, func() error { return v.sendEject(s) }, refused)
 }
 

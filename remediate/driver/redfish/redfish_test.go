@@ -129,7 +129,8 @@ func options() redfish.Options {
 	}
 }
 
-// TestContract has the driver pass the suite against every model.
+// TestContract has the driver pass the suite against every model: what happens after a lost
+// read does not depend on it.
 func TestContract(t *testing.T) {
 	for _, m := range redfishtest.Models() {
 		t.Run(m.Name, func(t *testing.T) {
@@ -161,6 +162,7 @@ func rig(t *testing.T, m redfishtest.Model) drivertest.Rig {
 			}
 			r.Order(redfishtest.Fault{Kind: kind, Skip: n})
 		},
-		Hang: func() { r.Order(redfishtest.Fault{Kind: redfishtest.Hang, Count: -1}) },
+		ChangesOnly: m.Name != "Generic",
+		Hang:        func() { r.Order(redfishtest.Fault{Kind: redfishtest.Hang, Count: -1}) },
 	}
 }

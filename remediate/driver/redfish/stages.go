@@ -29,6 +29,8 @@ func (v *visit) observe(ctx context.Context) (remediate.Posture, error) {
 		return none, err
 	}
 	switch {
+	case s.PowerState == "":
+		return none, v.later(fmt.Errorf("BMC %s does not say whether the host is on", v.addr.host))
 	case len(v.usable(slots)) == 0:
 		return none, v.noSlot()
 	case !v.dellBoot() && v.target(s.Boot.Targets) == "":
@@ -59,14 +61,16 @@ func (v *visit) observe(ctx context.Context) (remediate.Posture, error) {
 	return p, err
 }
 
-// ours says whether the image in a slot is one of ours. Where a BMC names the image so that
-// it cannot be told, it is ours if the slot was not full before.
+// ours says whether the image in a slot is one of ours. Some BMCs show the last part of its
+// URL or nothing: then it is ours if it may be and was not there before. A posture without
+// details knows nothing of before.
 func (v *visit) ours(s slot, before remediate.Posture) bool {
-	if strings.Contains(s.image(), "://") {
-		return v.driver.opt.Ours(s.image())
+	name := s.image()
+	if strings.ContainsAny(name, `/\`) {
+		return v.driver.opt.Ours(name)
 	}
 	if before.Detail == nil {
-		return v.driver.opt.Ours("http://host/i/token/" + s.image())
+		return v.driver.opt.Ours("http://host/i/token/" + name)
 	}
 	_, was := before.Detail[detailMedia+s.Path]
 	return !was

@@ -54,7 +54,8 @@ func kindOf(err error) trouble {
 	status, text := answer(err)
 	if status == 0 {
 		var syntax *json.SyntaxError
-		if errors.As(err, &syntax) {
+		var changed *tlspin.ChangedError
+		if errors.As(err, &syntax) || errors.As(err, &changed) || certificate(err) {
 			return other
 		}
 		return lost
@@ -157,7 +158,8 @@ func (v *visit) explain(ctx context.Context, err error) error {
 func (v *visit) explainSilence(err error) error {
 	var changed *tlspin.ChangedError
 	var host *net.DNSError
-	var net net.Error
+	var op *net.OpError
+	var timeout net.Error
 	var syntax *json.SyntaxError
 	switch {
 	case errors.As(err, &changed):
@@ -172,7 +174,7 @@ func (v *visit) explainSilence(err error) error {
 		return fmt.Errorf("%s answers, but not as a Redfish service", v.addr.host)
 	case cut(err):
 		return v.later(fmt.Errorf("BMC %s cut the connection: %w", v.addr.host, err))
-	case errors.As(err, &net):
+	case errors.As(err, &op) || errors.As(err, &timeout) && timeout.Timeout():
 		return v.later(fmt.Errorf("cannot reach BMC %s: %w", v.addr.host, err))
 	case errors.Is(err, io.ErrUnexpectedEOF):
 		return v.later(fmt.Errorf("BMC %s broke off its answer", v.addr.host))

@@ -148,10 +148,11 @@ func TestHangEndsWithTheBMC(t *testing.T) {
 	}
 }
 
-// TestRedfishtool lets a client that nobody here wrote drive every model.
+// TestRedfishtool lets a client that nobody here wrote drive the models that differ most in
+// what it looks at.
 func TestRedfishtool(t *testing.T) {
 	testenv.Need(t, "redfishtool")
-	for _, m := range redfishtest.Models() {
+	for _, m := range []redfishtest.Model{redfishtest.Generic(), redfishtest.IDRAC8(), redfishtest.ILO5(), redfishtest.OpenBMC()} {
 		t.Run(m.Name, func(t *testing.T) {
 			t.Parallel()
 			b, h := start(t, redfishtest.Options{Model: m, Serial: "SN123", UUID: "4c4c4544-0000-1000-8000-000000000001"})
@@ -166,13 +167,10 @@ func TestRedfishtool(t *testing.T) {
 			if n, _ := media["Members@odata.count"].(float64); n < 1 {
 				t.Errorf("virtual media: %v", media)
 			}
-			if m.HideAllowable {
-				tool(t, b, m, "raw", "POST", "/redfish/v1/Systems/"+m.SystemID+"/Actions/ComputerSystem.Reset", "-d", `{"ResetType":"ForceOff"}`)
-			} else if !m.ResetInfo {
-				tool(t, b, m, "Systems", "-I", m.SystemID, "reset", "ForceOff")
-			} else {
+			if m.ResetInfo { // it does not read that
 				return
 			}
+			tool(t, b, m, "Systems", "-I", m.SystemID, "reset", "ForceOff")
 			if got := h.next(t); got != "stop" || b.State().Power != "Off" {
 				t.Errorf("ForceOff: the host was told %q, power is %s", got, b.State().Power)
 			}
