@@ -21,7 +21,6 @@ type lease struct {
 	token    string // of this process
 	length   time.Duration
 	lock     *sql.DB // holds the lock of an SQLite state
-	renewed  time.Time
 }
 
 // A BusyError says that another process works on the state, or under this name on it.
@@ -94,7 +93,6 @@ func (s *Store) acquire(ctx context.Context, executor string, length time.Durati
 		}
 		return nil, fmt.Errorf("cannot begin to work on %s: %w", s.name(), err)
 	}
-	l.renewed = time.Now()
 	return l, nil
 }
 
@@ -165,13 +163,25 @@ func (l *lease) lockFile(ctx context.Context) error {
 	return busy
 }
 
-// renew makes the lease last on. It fails when another process has the name by now, and when
-// it could not be renewed in time: then another one may have the hosts.
-func (l *lease) renew(ctx context.Context) error {
-	if time.Since(l.renewed) < l.length/3 {
-		return nil
+// keep makes the lease last until ctx ends. It returns when another process took over what
+// this one had, or the state does not answer. It depends on nothing else that this process
+// waits for.
+func (l *lease) keep(ctx context.Context) error {
+	tick := time.NewTicker(l.length / 3)
+	defer tick.Stop()
+	for {
+		select {
+		case <-ctx.Done():
+			return nil
+		case <-tick.C:
+		}
+		if err := l.renew(ctx); err != nil && ctx.Err() == nil {
+			return err
+		}
 	}
-	begun := time.Now()
+}
+
+func (l *lease) renew(ctx context.Context) error {
 	var n int64
 	err := l.store.tx(ctx, func(tx *sql.Tx) error {
 		now, err := l.store.now(ctx, tx)
@@ -187,7 +197,6 @@ func (l *lease) renew(ctx context.Context) error {
 	if n == 0 {
 		return fmt.Errorf("cannot go on: another process took over the hosts of %s, which was silent for too long", l.executor)
 	}
-	l.renewed = begun
 	return nil
 }
 

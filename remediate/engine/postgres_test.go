@@ -110,10 +110,11 @@ func (c *cluster) database(t testing.TB, name string) string {
 	if err != nil {
 		t.Fatalf("createdb: %v\n%s", err, out)
 	}
-	return fmt.Sprintf("postgres://postgres@127.0.0.1:%d/%s?sslmode=disable", c.port, name)
+	return fmt.Sprintf("postgres://postgres@127.0.0.1:%d/%s?sslmode=disable&idle_in_transaction_session_timeout=1000", c.port, name)
 }
 
 func TestPostgres(t *testing.T) {
+	t.Parallel()
 	c := newCluster(t)
 	for name, test := range map[string]func(*testing.T, *cluster, string){
 		"verdicts": postgresVerdicts, "share": postgresShare, "takeover": postgresTakeOver,

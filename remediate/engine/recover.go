@@ -71,14 +71,18 @@ func (w *worker) takeOver(ctx context.Context) error {
 		if err != nil {
 			return err
 		}
+		// One that wakes up again must find that it has lost what it had.
+		if _, err := tx.ExecContext(ctx, `DELETE FROM workers WHERE lease <= $1`, now); err != nil {
+			return err
+		}
 		p, err := w.position(ctx, tx)
 		if err != nil || p.free <= 0 || p.running == 0 {
 			return err
 		}
-		in, args := w.atSites("site", w.executor(), w.run.ID, now)
+		in, args := w.atSites("site", w.executor(), w.run.ID)
 		rows, err := tx.QueryContext(ctx, fmt.Sprintf(`UPDATE hosts SET executor = $1 WHERE run = $2 AND host IN (
 			SELECT host FROM hosts WHERE run = $2 AND state = 'running' AND executor <> $1
-			AND executor NOT IN (SELECT executor FROM workers WHERE lease > $3)%s LIMIT %d)
+			AND executor NOT IN (SELECT executor FROM workers)%s LIMIT %d)
 			RETURNING host, attempt`, in, p.free), args...)
 		if err != nil {
 			return err

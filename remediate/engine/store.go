@@ -42,7 +42,9 @@ type Store struct {
 // It fails if the state cannot be written, or was made by a newer version.
 func Open(ctx context.Context, dsn string, log *slog.Logger) (*Store, error) {
 	s := &Store{dsn: dsn, log: log}
-	if !strings.HasPrefix(dsn, "postgres://") && !strings.HasPrefix(dsn, "postgresql://") {
+	if strings.HasPrefix(dsn, "postgres://") || strings.HasPrefix(dsn, "postgresql://") {
+		s.dsn = withIdleLimit(dsn)
+	} else {
 		path, err := filepath.Abs(dsn)
 		if err != nil {
 			return nil, fmt.Errorf("cannot open state file %s: %w", dsn, err)
@@ -94,6 +96,20 @@ func ownFile(path string) error {
 		return err
 	}
 	return f.Close()
+}
+
+// withIdleLimit makes the server end the transaction of a process that froze in it: it may hold
+// the lock that every other process waits for.
+func withIdleLimit(dsn string) string {
+	const param = "idle_in_transaction_session_timeout"
+	u, err := url.Parse(dsn)
+	if err != nil || u.Query().Has(param) {
+		return dsn
+	}
+	q := u.Query()
+	q.Set(param, "10000") // ms
+	u.RawQuery = q.Encode()
+	return u.String()
 }
 
 func (s *Store) connect() (*sql.DB, error) {
@@ -250,7 +266,7 @@ func (s *Store) passing(err error) bool {
 		case "08", "40", "57": // connection, conflict with another transaction, shutdown
 			return true
 		}
-		return false
+		return pg.Code == "25P03" // this process froze in a transaction
 	}
 	var connect *pgconn.ConnectError
 	return errors.As(err, &connect) || pgconn.SafeToRetry(err) ||

@@ -59,6 +59,13 @@ func (w *worker) work(ctx context.Context) (err error) {
 		return err
 	}
 	defer w.lease.release()
+	keeping, stop := context.WithCancel(ctx)
+	defer stop()
+	go func() {
+		if err := w.lease.keep(keeping); err != nil {
+			w.fail(err)
+		}
+	}()
 	if err := w.launch(ctx); err != nil {
 		return err
 	}
@@ -133,7 +140,7 @@ func (w *worker) shutdown() error {
 func (w *worker) loop(ctx context.Context) error {
 	tick := time.NewTicker(w.Poll)
 	defer tick.Stop()
-	house := time.NewTicker(min(w.Lease/3, time.Second))
+	house := time.NewTicker(time.Second)
 	defer house.Stop()
 	for {
 		over, err := w.dispatch(ctx)
@@ -171,7 +178,7 @@ func (w *worker) drain(ctx context.Context) error {
 		close(w.idle)
 	}
 	w.mu.Unlock()
-	house := time.NewTicker(min(w.Lease/3, time.Second))
+	house := time.NewTicker(time.Second)
 	defer house.Stop()
 	for {
 		select {
@@ -216,12 +223,9 @@ func (w *worker) fail(err error) {
 	}
 }
 
-// housekeep does what is due every second: renew the lease, take over from the dead, pass on
-// who was cancelled, find what DBOS lost, and prune.
+// housekeep does what is due every second: take over from the dead, pass on who was
+// cancelled, find what DBOS lost, and prune.
 func (w *worker) housekeep(ctx context.Context) error {
-	if err := w.lease.renew(ctx); err != nil {
-		return err
-	}
 	for _, do := range []func(context.Context) error{w.takeOver, w.passCancels, w.reconcile, w.prune} {
 		err := do(ctx)
 		switch {
