@@ -6,6 +6,7 @@ import (
 	"os"
 	"path/filepath"
 	"strings"
+	"time"
 
 	"github.com/urfave/cli/v2"
 
@@ -18,7 +19,7 @@ func fixCommand() *cli.Command {
 		Name: "fix", Usage: "repair one host, for the helpdesk: same stages, same ledger", ArgsUsage: "HOST", Action: fix,
 		Flags: append(fleetFlags(), stateFlag(), playbookFlag(), keysFlag(), imageFlag(), dryRunFlag(), jsonFlag(), logFlag()),
 		Description: `Has a state of its own beside that of the run, so that a halted or finished run is no
-hindrance. A host that a run is treating right now is left to it.
+hindrance; cut off, the same command goes on. A host that a run is treating right now is left to it.
 
    unbrick fix SYD-00012 -i fleet.csv -c unbrick.yaml`,
 	}
@@ -50,7 +51,7 @@ func fix(c *cli.Context) error {
 		return err
 	}
 	cfg.pins, cfg.State = cfg.State, fixState(cfg.State, h.Name)
-	return carryOut(c, cfg, one)
+	return carryOut(c, cfg, one, "fix-"+time.Now().UTC().Format("20060102-150405"))
 }
 
 // fixState is where the treatment of one host by hand is kept: a file beside the run's, or

@@ -95,7 +95,7 @@ func demo(c *cli.Context) (err error) {
 	}
 	printPlan(c.App.Writer, makePlan(cfg, fleet, time.Now(), cfg.Playbook), false)
 	fmt.Fprintln(c.App.Writer)
-	err = carryOut(c, cfg, fleet)
+	err = carryOut(c, cfg, fleet, "")
 	var f *failure
 	if err != nil && !(errors.As(err, &f) && f.code == exitNotAll) {
 		return err

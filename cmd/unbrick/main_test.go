@@ -20,12 +20,33 @@ func TestMain(m *testing.M) {
 	if os.Getenv(asProgram) != "" {
 		main()
 	}
+	if dir := os.Getenv(asBareLoop); dir != "" {
+		os.Exit(explain(os.Stderr, bareLoop(dir)))
+	}
 	testscript.Main(m, map[string]func(){"unbrick": main})
 }
 
 // TestScript tells sessions, each from its start to its end, as a user would type them.
 func TestScript(t *testing.T) {
-	testscript.Run(t, testscript.Params{Dir: "testdata/script"})
+	testscript.Run(t, testscript.Params{
+		Dir:  "testdata/script",
+		Cmds: map[string]func(*testscript.TestScript, bool, []string){"await": await},
+	})
+}
+
+// await waits, in a script, until a file is there: what runs in the background has come so
+// far.
+func await(ts *testscript.TestScript, neg bool, args []string) {
+	if neg || len(args) != 1 {
+		ts.Fatalf("usage: await FILE")
+	}
+	for range 3000 {
+		if _, err := os.Stat(ts.MkAbs(args[0])); err == nil {
+			return
+		}
+		time.Sleep(10 * time.Millisecond)
+	}
+	ts.Fatalf("%s does not come", args[0])
 }
 
 // startTestLab starts a lab for a test, whose pace is fast.

@@ -54,7 +54,7 @@ func run(c *cli.Context) error {
 	if c.Bool("dry-run") {
 		return dryRun(c, cfg, fleet)
 	}
-	return carryOut(c, cfg, fleet)
+	return carryOut(c, cfg, fleet, "")
 }
 
 // dryRun says what a run would do, from what is known without asking any host.
@@ -76,8 +76,9 @@ func dryRun(c *cli.Context, cfg *config, fleet *inventory.Fleet) error {
 	return nil
 }
 
-// carryOut does a run from a fleet to its end and prints how it ended.
-func carryOut(c *cli.Context, cfg *config, fleet *inventory.Fleet) (err error) {
+// carryOut does a run from a fleet to its end and prints how it ended. An id that is not
+// empty begins a new run where the last one has ended.
+func carryOut(c *cli.Context, cfg *config, fleet *inventory.Fleet, id string) (err error) {
 	log, logFile, err := openLog(c)
 	if err != nil {
 		return err
@@ -90,7 +91,7 @@ func carryOut(c *cli.Context, cfg *config, fleet *inventory.Fleet) (err error) {
 		return err
 	}
 	defer func() { err = errors.Join(err, k.Close()) }()
-	sum, err := k.treat(ctx, c, fleet, first)
+	sum, err := k.treat(ctx, c, fleet, id, first)
 	if err != nil && !errors.Is(err, engine.ErrInterrupted) {
 		return err
 	}
@@ -101,9 +102,9 @@ func carryOut(c *cli.Context, cfg *config, fleet *inventory.Fleet) (err error) {
 }
 
 // treat begins the run, or goes on with it, until it ends or first is closed.
-func (k *kit) treat(ctx context.Context, c *cli.Context, fleet *inventory.Fleet, first <-chan struct{}) (engine.Summary, error) {
+func (k *kit) treat(ctx context.Context, c *cli.Context, fleet *inventory.Fleet, id string, first <-chan struct{}) (engine.Summary, error) {
 	r, err := k.store.Begin(ctx, engine.Run{
-		Playbook: k.playbook.Name, Source: k.playbook.Source(), FleetDigest: digest(fleet, c.String("only")),
+		ID: id, Playbook: k.playbook.Name, Source: k.playbook.Source(), FleetDigest: digest(fleet, c.String("only")),
 	}, order(fleet, time.Now()))
 	if err != nil {
 		return engine.Summary{}, hinted(err, "--state names another place for another run")
@@ -116,9 +117,12 @@ func (k *kit) treat(ctx context.Context, c *cli.Context, fleet *inventory.Fleet,
 		return engine.Summary{}, &failure{exitHalted, fmt.Errorf("run %s is halted: %s", r.ID, st.Run.Halted),
 			"look at unbrick report; to go on: unbrick resume, then this command again"}
 	}
-	if ended := st.Hosts - st.Todo - st.Running; ended > 0 || st.Running > 0 {
+	switch {
+	case r.State == "ended":
+		say(c, "run %s of these hosts has ended; unbrick retry takes up those that did not end well, --state begins another", r.ID)
+	case st.Todo < st.Hosts:
 		say(c, "going on with run %s: %s", r.ID, summary(st.Count))
-	} else {
+	default:
 		say(c, "run %s: %d hosts, playbook %s", r.ID, st.Hosts, r.Playbook)
 	}
 	p := newProgress(c.App.ErrWriter, st, time.Now)
