@@ -9,6 +9,7 @@ package bitlocker
 import (
 	"context"
 	"errors"
+	"time"
 )
 
 // ErrNoKey means that an escrow was reached and has no such key. Any other error of a
@@ -39,13 +40,22 @@ type Indexer interface {
 	Index(ctx context.Context, host string) ([]Entry, error)
 }
 
+// A Prober is a Source that can say, before anything depends on it, whether it would give out
+// keys. Optional.
+type Prober interface {
+	// Probe reaches the escrow and checks what it lets this account do. It reads no key. Its
+	// error names what is missing.
+	Probe(ctx context.Context) error
+}
+
 // An Entry is what an escrow says of one key without showing it.
 type Entry struct {
-	ID     KeyID  `json:"id"`
-	Host   string `json:"host,omitempty"`
-	Source string `json:"source"`
-	Valid  bool   `json:"valid"`            // the key's format was checked and is right
-	Reason string `json:"reason,omitempty"` // why not: no digits in it
+	ID      KeyID     `json:"id"`
+	Host    string    `json:"host,omitempty"`
+	Source  string    `json:"source"`
+	Created time.Time `json:"created,omitzero"` // when it was escrowed, where the escrow says
+	Valid   bool      `json:"valid"`            // the key's format was checked and is right
+	Reason  string    `json:"reason,omitempty"` // why not: no digits in it
 }
 
 // A Recipient is who gets a key, for what: it goes on the ledger beside the key's id.

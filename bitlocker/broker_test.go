@@ -4,11 +4,15 @@ import (
 	"context"
 	"encoding/json"
 	"errors"
+	"fmt"
+	"math/rand/v2"
 	"os"
 	"runtime"
 	"strings"
 	"syscall"
 	"testing"
+	"testing/synctest"
+	"time"
 
 	"unbrick/bitlocker"
 	"unbrick/bitlocker/keytest"
@@ -185,12 +189,122 @@ func TestReleaseNeedsAnID(t *testing.T) {
 }
 
 func TestReleaseEndsWithItsContext(t *testing.T) {
-	ctx, cancel := context.WithCancel(t.Context())
-	first := escrow{name: "a", err: errors.New("interrupted"), ask: cancel}
-	second := escrow{name: "b", ask: func() { t.Error("the second escrow was asked after the context had ended") }}
-	b := bitlocker.Broker{Sources: []bitlocker.Source{first, second}, Ledger: &recorder{}}
-	if _, err := b.Release(ctx, bitlocker.Query{ID: filing("PC1").ID}, bitlocker.Recipient{}); !errors.Is(err, context.Canceled) {
-		t.Errorf("error %v, want context.Canceled", err)
+	synctest.Test(t, func(t *testing.T) {
+		ctx, cancel := context.WithCancel(t.Context())
+		stuck := make(chan struct{})
+		defer close(stuck)
+		first := escrow{name: "a", err: errors.New("interrupted"), ask: cancel}
+		second := escrow{name: "b", ask: func() { <-stuck }} // heeds no context
+		b := bitlocker.Broker{Sources: []bitlocker.Source{first, second}, Ledger: &recorder{}}
+		if _, err := b.Release(ctx, bitlocker.Query{ID: filing("PC1").ID}, bitlocker.Recipient{}); !errors.Is(err, context.Canceled) {
+			t.Errorf("error %v, want context.Canceled", err)
+		}
+	})
+}
+
+// slow is an escrow that answers after a while, whatever its context says.
+func slow(e escrow, after time.Duration) escrow {
+	e.ask = func() { time.Sleep(after) }
+	return e
+}
+
+func TestReleaseIsBounded(t *testing.T) {
+	pc1 := filing("PC1")
+	has, other := escrow{name: "a", keys: []keytest.Filing{pc1}}, escrow{name: "b", keys: []keytest.Filing{{ID: pc1.ID, Key: filing("PC2").Key}}}
+	none := escrow{name: "n"}
+	for _, test := range []struct {
+		name    string
+		sources []bitlocker.Source
+		took    time.Duration
+		err     string // a part of it; empty: the key
+	}{
+		{"both answer", []bitlocker.Source{slow(has, time.Second), none}, time.Second, ""},
+		{"a silent escrow does not hold up a key for longer than the grace", []bitlocker.Source{slow(none, time.Hour), slow(has, time.Second)}, 3 * time.Second, ""},
+		{"within the grace it may contradict", []bitlocker.Source{has, slow(other, time.Second)}, time.Second, "a against b"},
+		{"the grace counts from the first key", []bitlocker.Source{slow(has, 19*time.Second), slow(has, 20*time.Second), slow(none, time.Hour)}, 21 * time.Second, ""},
+		{"silence is not absence", []bitlocker.Source{none, slow(has, time.Hour)}, 20 * time.Second, "cannot ask a: it gave no answer within 20s"},
+	} {
+		t.Run(test.name, func(t *testing.T) {
+			synctest.Test(t, func(t *testing.T) {
+				defer time.Sleep(2 * time.Hour) // the silent ones end
+				start := time.Now()
+				b := bitlocker.Broker{Sources: test.sources, Ledger: &recorder{}}
+				key, err := b.Release(t.Context(), bitlocker.Query{ID: pc1.ID}, bitlocker.Recipient{})
+				if took := time.Since(start); took != test.took {
+					t.Errorf("took %v, want %v", took, test.took)
+				}
+				if test.err == "" && (err != nil || !key.Equal(pc1.Key)) {
+					t.Errorf("not the key: %v", err)
+				}
+				if test.err != "" && (err == nil || !strings.Contains(err.Error(), test.err) || errors.Is(err, bitlocker.ErrNoKey)) {
+					t.Errorf("error %v, want %s", err, test.err)
+				}
+			})
+		})
+	}
+}
+
+func TestDisagreement(t *testing.T) {
+	pc1, wrong := filing("PC1"), filing("PC2").Key
+	a := escrow{name: "directory", keys: []keytest.Filing{pc1}}
+	b := escrow{name: "old.csv", keys: []keytest.Filing{{ID: pc1.ID, Host: "PC1", Key: wrong}}}
+	c := escrow{name: "bundle", keys: []keytest.Filing{pc1}}
+	q := bitlocker.Query{ID: pc1.ID, Host: "PC1"}
+
+	for _, firstWins := range []bool{false, true} {
+		ledger := &recorder{}
+		broker := bitlocker.Broker{Sources: []bitlocker.Source{a, b, c}, Ledger: ledger, FirstWins: firstWins}
+		key, err := broker.Release(t.Context(), q, bitlocker.Recipient{Actor: "agent of PC1"})
+		if len(ledger.releases) != 1 {
+			t.Fatalf("first wins %v: ledger %+v", firstWins, ledger.releases)
+		}
+		r := ledger.releases[0]
+		if r.Withheld == firstWins || r.Source != "directory" || len(r.Disagree) != 2 || strings.Join(r.Disagree[0], ",") != "directory,bundle" || r.Disagree[1][0] != "old.csv" {
+			t.Errorf("first wins %v: ledger %+v", firstWins, r)
+		}
+		if firstWins {
+			if err != nil || !key.Equal(pc1.Key) {
+				t.Errorf("not the key of the first: %v", err)
+			}
+			continue
+		}
+		var split *bitlocker.DisagreementError
+		want := "escrows hold different keys for protector " + pc1.ID.String() + ": directory and bundle against old.csv; correct the wrong one, or let the first of them win"
+		if !errors.As(err, &split) || err.Error() != want || !key.IsZero() || errors.Is(err, bitlocker.ErrNoKey) {
+			t.Errorf("error %v\n want %s", err, want)
+		}
+		if keytest.Leaks(pc1.Key, err.Error()) || keytest.Leaks(wrong, err.Error()) {
+			t.Error("the error shows a key")
+		}
+	}
+
+	t.Run("a ledger that cannot be written", func(t *testing.T) {
+		refused := errors.New("refused")
+		broker := bitlocker.Broker{Sources: []bitlocker.Source{a, b}, Ledger: &recorder{err: refused}, FirstWins: true}
+		key, err := broker.Release(t.Context(), q, bitlocker.Recipient{})
+		var split *bitlocker.DisagreementError
+		if !key.IsZero() || !errors.Is(err, refused) || !errors.As(err, &split) {
+			t.Errorf("error %v", err)
+		}
+	})
+}
+
+// BenchmarkCheck200k is a triage of 200,000 hosts against two escrows in memory.
+func BenchmarkCheck200k(b *testing.B) {
+	const n = 200_000
+	r := rand.NewPCG(1, 2)
+	keys, hosts := make([]keytest.Filing, n), make([]string, n)
+	for i := range n {
+		hosts[i] = fmt.Sprintf("PC-%06d.corp.example", i)
+		keys[i] = keytest.Filing{ID: keytest.NewKeyID(r), Host: hosts[i]}
+	}
+	broker := bitlocker.Broker{Sources: []bitlocker.Source{escrow{name: "a", keys: keys}, escrow{name: "b", keys: keys[:n/2]}}}
+	b.ReportAllocs()
+	for b.Loop() {
+		all, err := broker.Check(b.Context(), hosts)
+		if err != nil || len(all) != n || len(all[0].Entries) != 2 || len(all[n-1].Entries) != 1 {
+			b.Fatalf("%d holdings, %v", len(all), err)
+		}
 	}
 }
 

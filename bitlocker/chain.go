@@ -54,10 +54,10 @@ func (t *tail) add(r record, hash string, size int) {
 	}
 }
 
-// fingerprint is the same for the same key to the same recipient, wherever it was found and by
-// whatever address the recipient came.
+// fingerprint is the same for the same key to the same recipient, wherever it was found, whoever
+// contradicted it and by whatever address the recipient came.
 func fingerprint(r Release) (f [16]byte) {
-	r.Source, r.Address = "", ""
+	r.Source, r.Address, r.Disagree = "", "", nil
 	b, _ := json.Marshal(r) // strings alone: it cannot fail
 	h := sha256.Sum256(b)
 	copy(f[:], h[:])

@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"sync"
 )
 
 // A Holding is what the escrows say of the keys of one host, without showing any.
@@ -59,11 +60,12 @@ func (b *Broker) Check(ctx context.Context, hosts []string) ([]Holding, error) {
 	if len(b.Sources) == 0 {
 		return nil, errors.New("cannot look for keys: no escrow is configured")
 	}
-	for _, s := range b.Sources {
-		entries, err := index(ctx, s, hosts)
-		if ctx.Err() != nil {
-			return nil, fmt.Errorf("cannot look for keys: %w", context.Cause(ctx))
-		}
+	lists := b.indexAll(ctx, hosts)
+	if ctx.Err() != nil {
+		return nil, fmt.Errorf("cannot look for keys: %w", context.Cause(ctx))
+	}
+	for n, s := range b.Sources {
+		entries, err := lists[n].entries, lists[n].err
 		if err != nil {
 			unknown(s, err.Error())
 			continue
@@ -83,6 +85,22 @@ func (b *Broker) Check(ctx context.Context, hosts []string) ([]Holding, error) {
 		}
 	}
 	return all, nil
+}
+
+type list struct {
+	entries []Entry
+	err     error
+}
+
+// indexAll asks all escrows at once: each may take minutes to list a large fleet.
+func (b *Broker) indexAll(ctx context.Context, hosts []string) []list {
+	lists := make([]list, len(b.Sources))
+	var wg sync.WaitGroup
+	for i, s := range b.Sources {
+		wg.Go(func() { lists[i].entries, lists[i].err = index(ctx, s, hosts) })
+	}
+	wg.Wait()
+	return lists
 }
 
 // index lists what an escrow has: one question for one host, one question for all of many.

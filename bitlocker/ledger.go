@@ -14,11 +14,14 @@ import (
 	"time"
 )
 
-// A Release is one key that went out: which, to whom, from where. It holds no digit of it.
+// A Release is one key that went out: which, to whom, from where. It holds no digit of it. One
+// that is Withheld did not go out: escrows disagree about it.
 type Release struct {
 	Query
 	Recipient
-	Source string `json:"source"` // the escrow that had it
+	Source   string     `json:"source"`             // the escrow that had it
+	Disagree [][]string `json:"disagree,omitempty"` // escrows that hold different keys for this id, a group each
+	Withheld bool       `json:"withheld,omitempty"` // so nothing was given out
 }
 
 // A Ledger is a file that holds every release, a line each: append only, every line chained to
