@@ -77,6 +77,9 @@ func Build(ctx context.Context, o Options) (*Manifest, error) {
 
 // check returns an error that says what is wrong before any work is done.
 func (o Options) check() error {
+	if err := need(); err != nil { // the platform first: nothing else matters elsewhere
+		return err
+	}
 	if !slices.Contains(Profiles(), o.Profile) {
 		return fmt.Errorf("no image profile %q; it is one of %v", o.Profile, Profiles())
 	}
