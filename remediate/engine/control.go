@@ -102,7 +102,7 @@ func (s *Store) Retry(ctx context.Context, run string, verdicts []remediate.Verd
 		}
 		for _, where := range which {
 			moved, err := s.moveAll(ctx, tx, run, "todo", where+` AND state = 'done'`,
-				`state = 'todo', verdict = '', reason = '', cancel = '', lost = 0, failed = 0, ended = 0,
+				`state = 'todo', verdict = '', reason = '', cancel = '', lost = 0, failed = 0, touched = 0, ended = 0,
 				repaired = CASE WHEN entered = '' THEN '' ELSE repaired END`)
 			if err != nil {
 				return err

@@ -32,6 +32,7 @@ CREATE TABLE IF NOT EXISTS hosts (
 	failed INTEGER NOT NULL DEFAULT 0, -- attempts that failed and are followed by another
 	executor TEXT NOT NULL DEFAULT '',
 	cancel TEXT NOT NULL DEFAULT '', -- by whom
+	touched INTEGER NOT NULL DEFAULT 0, -- 1: something was done to it
 	entered TEXT NOT NULL DEFAULT '', -- JSON: what has to be put back
 	repaired TEXT NOT NULL DEFAULT '', -- JSON: by which way, and the report
 	debt TEXT NOT NULL DEFAULT '',   -- entered as this attempt found it

@@ -150,7 +150,7 @@ func (t *treatment) setEntered(ctx context.Context, w way) error {
 		return err
 	}
 	return t.Store.tx(ctx, func(tx *sql.Tx) error {
-		_, err := t.update(ctx, tx, `entered = CASE WHEN entered = '' THEN $6 ELSE entered END`, `host`, string(b))
+		_, err := t.update(ctx, tx, `entered = CASE WHEN entered = '' THEN $6 ELSE entered END, touched = 1`, `host`, string(b))
 		return err
 	})
 }
