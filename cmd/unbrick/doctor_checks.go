@@ -1,0 +1,242 @@
+package main
+
+import (
+	"context"
+	"fmt"
+	"net"
+	"os"
+	"path/filepath"
+	"strings"
+	"sync"
+	"time"
+
+	"unbrick/inventory"
+	"unbrick/remediate"
+	"unbrick/remediate/rescue"
+)
+
+func (p *patient) playbook() {
+	pb, err := openPlaybook(p.cfg.Playbook)
+	if err != nil {
+		p.missing("playbook", "unbrick playbook list names those that are built in", err)
+		return
+	}
+	p.ok("playbook", "%s: %s", pb.Name, pb.Title)
+}
+
+func (p *patient) inventory() {
+	fleet, err := loadFleet(p.c, p.cfg)
+	if err != nil {
+		p.missing("inventory", "unbrick inventory check FILE says more", err)
+		return
+	}
+	p.fleet = fleet
+	without := 0
+	for _, h := range fleet.Hosts {
+		if len(h.Routes) == 0 {
+			without++
+		}
+	}
+	p.ok("inventory", "%d hosts in %s", len(fleet.Hosts), p.cfg.Inventory)
+	if without > 0 {
+		p.warn("inventory", "add a column redfish with the address of the BMC", "%d hosts have no way in", without)
+	}
+}
+
+func (p *patient) image() {
+	k := &kit{cfg: p.cfg}
+	base, err := k.openImage()
+	defer k.Close()
+	if err != nil {
+		p.missing("image", "build it on a Debian machine: unbrick image build --out unbrick-image", err)
+		return
+	}
+	p.ok("image", "%s, %.1f MB", p.cfg.Image, float64(base.Size)/1e6)
+}
+
+func (p *patient) keys() {
+	if len(p.cfg.Keys) == 0 {
+		p.warn("keys", "keys: in unbrick.yaml, or --keys FILE", "no escrow of keys: encrypted disks cannot be opened")
+		return
+	}
+	sources, err := openKeys(p.c, p.cfg)
+	if err != nil {
+		p.missing("keys", "", err)
+		return
+	}
+	for _, s := range sources {
+		p.ok("keys", "%v", s)
+	}
+}
+
+func (p *patient) ledger() {
+	if len(p.cfg.Keys) == 0 {
+		return
+	}
+	n, _, err := verifyLedgerFile(p.cfg.Ledger)
+	if err == nil {
+		p.ok("ledger", "%s is whole, %d records", p.cfg.Ledger, n)
+		return
+	}
+	if _, statErr := os.Stat(p.cfg.Ledger); statErr == nil {
+		p.missing("ledger", "keep it as evidence and name a new one with ledger:", err)
+		return
+	}
+	dir := filepath.Dir(p.cfg.Ledger)
+	if f, err := os.CreateTemp(dir, ".unbrick-*"); err != nil {
+		p.missing("ledger", "ledger: names a place that can be written", fmt.Errorf("cannot write into %s: %w", dir, err))
+	} else {
+		f.Close()
+		os.Remove(f.Name())
+		p.ok("ledger", "%s will be made", p.cfg.Ledger)
+	}
+}
+
+func (p *patient) state() {
+	store, err := openStore(p.c, p.cfg)
+	if err != nil {
+		p.missing("state", "--state names another place", err)
+		return
+	}
+	p.store = store
+	st, err := store.Status(p.c.Context, "")
+	if err != nil {
+		p.ok("state", "%s, no run yet", redactedState(p.cfg.State))
+		return
+	}
+	p.ok("state", "%s holds run %s: %s", redactedState(p.cfg.State), st.Run.ID, summary(st.Count))
+}
+
+// redactedState leaves out the password of a database address.
+func redactedState(state string) string {
+	scheme, rest, ok := strings.Cut(state, "://")
+	if !ok {
+		return state
+	}
+	if at := strings.LastIndex(rest, "@"); at >= 0 {
+		rest = rest[at+1:]
+	}
+	return scheme + "://" + rest
+}
+
+func (p *patient) ports() {
+	for _, addr := range []string{p.cfg.Rescue.Listen, p.cfg.Rescue.ImageListen} {
+		l, err := net.Listen("tcp", addr)
+		if err != nil {
+			p.missing("ports", "another run on this machine may hold it; rescue.listen and rescue.image_listen name others", err)
+			continue
+		}
+		l.Close()
+		p.ok("ports", "%s is free", addr)
+	}
+}
+
+// urls starts the rescue server for a moment, to see what hosts would be told to call.
+func (p *patient) urls() {
+	dir, err := os.MkdirTemp("", "unbrick-doctor-")
+	if err != nil {
+		return
+	}
+	defer os.RemoveAll(dir)
+	r := p.cfg.Rescue
+	s, err := rescue.Start(p.c.Context, rescue.Config{Dir: dir, AgentListen: r.Listen, ImageListen: r.ImageListen,
+		AgentURL: r.URL, ImageURL: r.ImageURL, Base: rescue.StubImage(), Records: new(rescue.MemRecords)})
+	if err != nil {
+		return // ports has said so
+	}
+	defer s.Close()
+	p.ok("addresses", "hosts call %s, BMCs fetch from %s; both must be able to reach these", s.AgentURL(), s.ImageURL())
+}
+
+func (p *patient) credentials() {
+	if p.fleet == nil {
+		return
+	}
+	for i, cr := range p.cfg.Credentials {
+		if _, err := cr.Password.Resolve(p.c.Context); err != nil {
+			p.missing("credentials", "", fmt.Errorf("credentials[%d]: %w", i, err))
+		}
+	}
+	var none []string
+	routes := 0
+	for _, h := range p.fleet.Hosts {
+		for _, r := range h.Routes {
+			routes++
+			if _, err := p.cfg.login(h, r); err != nil {
+				none = append(none, h.Name)
+			}
+		}
+	}
+	if len(none) > 0 {
+		p.missing("credentials", "credentials: in unbrick.yaml, by driver, site, host or address",
+			fmt.Errorf("no credential fits %d of %d ways in, %s among them", len(none), routes, none[0]))
+		return
+	}
+	p.ok("credentials", "one fits each of %d ways in", routes)
+}
+
+// hosts asks one host of each site how it stands, over each driver, all at once.
+func (p *patient) hosts() {
+	if p.fleet == nil || p.store == nil {
+		return
+	}
+	known, err := drivers(p.cfg, p.store)
+	if err != nil {
+		p.missing("drivers", "", err)
+		return
+	}
+	samples := sampleTargets(p.fleet.Hosts)
+	found := make([]diagnosis, len(samples))
+	var wg sync.WaitGroup
+	for i, t := range samples {
+		wg.Go(func() { found[i] = ask(p.c.Context, known, t) })
+	}
+	wg.Wait()
+	p.out = append(p.out, found...)
+}
+
+func sampleTargets(hosts []inventory.Host) []remediate.Target {
+	seen := map[[2]string]bool{}
+	var targets []remediate.Target
+	for _, h := range hosts {
+		for _, r := range h.Routes {
+			if key := [2]string{h.Site, r.Driver}; !seen[key] && len(targets) < 50 {
+				seen[key] = true
+				targets = append(targets, remediate.Target{Run: "doctor", Attempt: 1, Host: h, Route: r})
+			}
+		}
+	}
+	return targets
+}
+
+func ask(ctx context.Context, known map[string]remediate.Driver, t remediate.Target) diagnosis {
+	d := diagnosis{Check: named(t.Host.Site), State: "warning"}
+	driver := known[t.Route.Driver]
+	if driver == nil {
+		d.Found, d.Hint = fmt.Sprintf("%s has a way in by %s, which this version cannot use", t.Host.Name, t.Route.Driver), "it is passed over"
+		return d
+	}
+	ctx, cancel := context.WithTimeout(ctx, 30*time.Second)
+	defer cancel()
+	posture, err := driver.Observe(ctx, t)
+	if err != nil {
+		d.Found, d.Hint = fmt.Sprintf("%s by %s: %v", t.Host.Name, t.Route.Driver, err), "one host of the site was asked; others may answer"
+		return d
+	}
+	d.State, d.Found = "ok", fmt.Sprintf("%s answers by %s: power %s", t.Host.Name, t.Route.Driver, posture.Power)
+	return d
+}
+
+// clock compares with the youngest thing at hand: a clock that is off by years breaks due
+// times and certificates.
+func (p *patient) clock() {
+	now := time.Now()
+	self, err := os.Executable()
+	if err == nil {
+		if info, err := os.Stat(self); err == nil && info.ModTime().After(now.Add(24*time.Hour)) {
+			p.missing("clock", "set the clock", fmt.Errorf("it is %s, before this program was built", now.UTC().Format(time.RFC3339)))
+			return
+		}
+	}
+	p.ok("clock", "%s", now.Format(time.RFC1123Z))
+}
