@@ -28,14 +28,24 @@ type Rig struct {
 	// Requests returns the driver's requests so far: true where one is there to change
 	// something, if only a session.
 	Requests func() []bool
-	// Cut orders that the n-th request from now (0 is the next) fails, after it was done if
-	// done, else before.
-	Cut func(n int, done bool)
-	// ChangesOnly leaves out the loss of requests that only read, for the variants of a peer
-	// of which one has had them all.
-	ChangesOnly bool
-	Hang        func() // from now on, no request is answered
+	// Cut orders a loss at the n-th request from now; 0 is the next.
+	Cut    func(n int, l Loss)
+	Revive func() // ends a Death
+	Hang   func() // from now on, no request is answered
+	// Few leaves out what the variants of a peer have in common, when one of them has had it
+	// all: the loss of requests that only read, and of single answers.
+	Few bool
 }
+
+// A Loss is how a call is cut off.
+type Loss string
+
+// The losses.
+const (
+	LostBefore Loss = "lost before it was done" // one request
+	LostAfter  Loss = "lost after it was done"  // one answer
+	Death      Loss = "done, and then nothing"  // one answer and every later request: the caller was killed
+)
 
 // Disk is what a host boots that is left alone.
 const Disk = "disk"
@@ -111,27 +121,28 @@ func (s suite) leaveAlone(t *testing.T) {
 	}
 }
 
-// cutEverywhere goes through the stages once for each request of one of them, and loses that
-// request, or its answer: of a request that only reads, both are the same.
+// cutEverywhere goes through the stages once for each request of one of them and each loss:
+// of a request that only reads, all are the same.
 func (s suite) cutEverywhere(t *testing.T, stage remediate.Stage) {
-	few := s.make(t).ChangesOnly
+	few := s.make(t).Few
 	for n, changes := range s.requests(t, stage) {
-		if changes || !few {
-			s.cut(t, stage, n, true)
+		if !few {
+			s.cut(t, stage, n, LostAfter)
 		}
 		if changes {
-			s.cut(t, stage, n, false)
+			s.cut(t, stage, n, LostBefore)
+			s.cut(t, stage, n, Death)
 		}
 	}
 }
 
 // cut goes through the stages up to one whose n-th request is lost, and puts the host back.
-func (s suite) cut(t *testing.T, stage remediate.Stage, n int, done bool) {
+func (s suite) cut(t *testing.T, stage remediate.Stage, n int, l Loss) {
 	r := s.make(t)
-	what := fmt.Sprintf("%s\nRequest %d of %s was lost (done: %v).", cutRule, n, stage, done)
+	what := fmt.Sprintf("%s\nRequest %d of %s: %s.", cutRule, n, stage, l)
 	at := func(here remediate.Stage) {
 		if here == stage {
-			r.Cut(n, done)
+			r.Cut(n, l)
 		}
 	}
 	at(remediate.Check)
@@ -170,7 +181,7 @@ func (s suite) requests(t *testing.T, stage remediate.Stage) []bool {
 	return r.Requests()[n:]
 }
 
-// halfEnter leaves a host after an Enter that was cut off at each change and not repeated.
+// halfEnter leaves a host after an Enter that ended after each change and was not repeated.
 func (s suite) halfEnter(t *testing.T) {
 	for n, changes := range s.requests(t, remediate.Enter) {
 		if !changes {
@@ -178,9 +189,10 @@ func (s suite) halfEnter(t *testing.T) {
 		}
 		r := s.make(t)
 		before := r.observe(t)
-		r.Cut(n, true)
-		_ = r.Driver.Enter(t.Context(), r.Target, r.Image) // fails, or got over it
-		what := fmt.Sprintf("%s\nEnter was cut off after request %d.", anyCaseRule, n)
+		r.Cut(n, Death)
+		_ = r.Driver.Enter(t.Context(), r.Target, r.Image) // nobody is there to see how it ends
+		r.Revive()
+		what := fmt.Sprintf("%s\nEnter ended after request %d.", anyCaseRule, n)
 		for range 2 {
 			r.persist(t, what, func(ctx context.Context) error { return r.Driver.Leave(ctx, r.Target, before) })
 			r.nothingLeft(t, what)
@@ -236,6 +248,7 @@ func (r Rig) persist(t *testing.T, rule string, call func(context.Context) error
 	var errs []error
 	for range maxCalls {
 		err := call(t.Context())
+		r.Revive()
 		if err == nil {
 			return
 		}

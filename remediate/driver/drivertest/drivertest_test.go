@@ -46,14 +46,18 @@ func rig(t *testing.T, driver func(drivertest.World) remediate.Driver) drivertes
 			}
 			return ""
 		},
-		Cut: func(n int, done bool) {
-			kind := drivertest.LostRequest
-			if done {
-				kind = drivertest.LostReply
+		Cut: func(n int, l drivertest.Loss) {
+			kind := drivertest.LostReply
+			if l == drivertest.LostBefore {
+				kind = drivertest.LostRequest
 			}
 			m.Order(drivertest.Fault{Kind: kind, Skip: n})
+			if l == drivertest.Death {
+				m.Order(drivertest.Fault{Kind: drivertest.LostRequest, Skip: n, Count: -1})
+			}
 		},
-		Hang: func() { m.Order(drivertest.Fault{Kind: drivertest.Hang, Count: -1}) },
+		Revive: func() { m.Heal() },
+		Hang:   func() { m.Order(drivertest.Fault{Kind: drivertest.Hang, Count: -1}) },
 	}
 }
 

@@ -42,6 +42,13 @@ func (m *Memory) Order(f Fault) {
 	m.faults = append(m.faults, f)
 }
 
+// Heal takes back every fault that was ordered.
+func (m *Memory) Heal() {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	m.faults = nil
+}
+
 // Pending returns the number of faults that have not happened, or not often enough.
 func (m *Memory) Pending() int {
 	m.mu.Lock()

@@ -16,8 +16,6 @@ func (o override) pending() bool {
 	return o.Enabled != "" && o.Enabled != "Disabled" && o.Target != "" && o.Target != "None" && o.Target != "Normal"
 }
 
-var cleared = override{Target: "None", Enabled: "Disabled"}
-
 // override returns what is set, by whichever way, of a system that stands as s.
 func (v *visit) override(s standing) (override, error) {
 	if v.dellBoot() {
@@ -109,5 +107,5 @@ func (v *visit) clearOverride(ctx context.Context, now override) error {
 			return err
 		}
 	}
-	return v.setOverride(ctx, cleared)
+	return v.setOverride(ctx, override{Target: "None", Enabled: "Disabled"})
 }

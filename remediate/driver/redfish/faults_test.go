@@ -251,7 +251,46 @@ func TestManyHostsOneBMC(t *testing.T) {
 			t.Error(err)
 		}
 	}
-	if n := r.State().Sessions; n != 0 {
-		t.Errorf("%d sessions left", n)
+	logins := 0
+	for _, op := range r.Requests() {
+		if op == redfishtest.OpRoot {
+			logins++ // a login that finds the table full begins again
+		}
+	}
+	if n := r.State().Sessions; n != 0 || logins != 12 {
+		t.Errorf("%d sessions left, %d logins for 12 calls", n, logins)
+	}
+}
+
+// TestLeaveClearsFirst has a host that is ready to boot the image and does not have to: the
+// override is gone before the power comes, since firmware that is told to boot what is not
+// there may stop and ask.
+func TestLeaveClearsFirst(t *testing.T) {
+	for _, m := range redfishtest.Models() {
+		r := newRack(t, redfishtest.Options{Model: m, PowerDelay: time.Hour}) // it never comes on
+		d := redfish.New(options())
+		before, err := d.Observe(t.Context(), r.target())
+		if err != nil {
+			t.Fatal(m.Name, err)
+		}
+		ctx, cancel := context.WithCancel(t.Context())
+		go func() {
+			for !slices.Contains(r.did(), "power on") {
+				time.Sleep(time.Millisecond)
+			}
+			cancel()
+		}()
+		if err := d.Enter(ctx, r.target(), remediate.Image{URL: image}); err == nil {
+			t.Fatal(m.Name, "a host without power was entered")
+		}
+		ready := len(r.did())
+		ctx, cancel = context.WithTimeout(t.Context(), 300*time.Millisecond)
+		d.Leave(ctx, r.target(), before)
+		cancel()
+		did := r.did()[ready:]
+		off, cleared, on := slices.Index(did, "power off"), slices.Index(did, "override cleared"), slices.Index(did, "power on")
+		if off < 0 || cleared < off || on < cleared {
+			t.Errorf("%s: Leave did %q", m.Name, did)
+		}
 	}
 }

@@ -206,9 +206,10 @@ func (v *visit) await(ctx context.Context, s slot, image string) error {
 // empty already, and that what is shown is old.
 func (v *visit) eject(ctx context.Context, s slot) error {
 	return v.settle(ctx, "eject of slot "+s.ID, func() (bool, error) {
-		tag, err := v.read(s.Path, &s)
+		now := slot{}
+		tag, err := v.read(s.Path, &now)
 		s.etag = tag
-		return err == nil && !s.full(), err
+		return err == nil && !now.full(), err
 	}, func() error { return v.sendEject(s) }, refused)
 }
 

@@ -129,8 +129,7 @@ func options() redfish.Options {
 	}
 }
 
-// TestContract has the driver pass the suite against every model: what happens after a lost
-// read does not depend on it.
+// TestContract has the driver pass the suite against every model.
 func TestContract(t *testing.T) {
 	for _, m := range redfishtest.Models() {
 		t.Run(m.Name, func(t *testing.T) {
@@ -142,7 +141,7 @@ func TestContract(t *testing.T) {
 
 func rig(t *testing.T, m redfishtest.Model) drivertest.Rig {
 	r := newRack(t, redfishtest.Options{Model: m})
-	lostReply := -1 // index of the request whose answer was ordered to be lost
+	lostReply, dead := -1, false // which answer was ordered to be lost, and whether all later ones
 	return drivertest.Rig{
 		Driver: redfish.New(options()), Target: r.target(), Image: remediate.Image{URL: image},
 		Boots:    r.boots,
@@ -150,19 +149,23 @@ func rig(t *testing.T, m redfishtest.Model) drivertest.Rig {
 		Requests: r.changes,
 		Left: func() string {
 			left := r.left()
-			if left == "1 sessions" && lostReply >= 0 && r.Requests()[lostReply] == redfishtest.OpLogin {
-				return "" // nobody can name it: the BMC ends it after its time
+			if left == "1 sessions" && (dead || lostReply >= 0 && r.Requests()[lostReply] == redfishtest.OpLogin) {
+				return "" // nobody can name it any more: the BMC ends it after its time
 			}
 			return left
 		},
-		Cut: func(n int, done bool) {
+		Cut: func(n int, l drivertest.Loss) {
 			kind := redfishtest.LostRequest
-			if done {
+			if l != drivertest.LostBefore {
 				kind, lostReply = redfishtest.LostReply, len(r.Requests())+n
 			}
 			r.Order(redfishtest.Fault{Kind: kind, Skip: n})
+			if dead = l == drivertest.Death; dead {
+				r.Order(redfishtest.Fault{Kind: redfishtest.LostRequest, Skip: n, Count: -1})
+			}
 		},
-		ChangesOnly: m.Name != "Generic",
-		Hang:        func() { r.Order(redfishtest.Fault{Kind: redfishtest.Hang, Count: -1}) },
+		Revive: r.Heal,
+		Few:    m.Name != "Generic",
+		Hang:   func() { r.Order(redfishtest.Fault{Kind: redfishtest.Hang, Count: -1}) },
 	}
 }

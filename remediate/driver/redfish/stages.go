@@ -162,13 +162,12 @@ func (v *visit) leave(ctx context.Context, before remediate.Posture) error {
 // touched says that the host is off because of us, so that an override may be ours although
 // the BMC does not show it.
 func (v *visit) restoreOverride(ctx context.Context, now override, before remediate.Posture, touched bool) error {
-	target, enabled := before.Detail[detailOverride], before.Detail[detailEnabled]
-	as := target != "" && now.Target == target && now.Enabled == enabled
+	was := override{Target: before.Detail[detailOverride], Enabled: before.Detail[detailEnabled]}
 	switch {
-	case as:
+	case was.pending() && now == was:
 		return nil
-	case enabled == "Continuous" && !v.dellBoot():
-		return v.setOverride(ctx, override{Target: target, Enabled: enabled})
+	case was.Enabled == "Continuous" && !v.dellBoot():
+		return v.setOverride(ctx, was)
 	case now.pending() || now.Unread && touched:
 		return v.clearOverride(ctx, now)
 	}

@@ -121,8 +121,12 @@ func (v *visit) explain(ctx context.Context, err error) error {
 		return err
 	}
 	err = first(err)
-	if ctx.Err() != nil {
-		return fmt.Errorf("BMC %s did not answer in time: %w", v.addr.host, ctx.Err())
+	switch ctx.Err() {
+	case nil:
+	case context.DeadlineExceeded:
+		return fmt.Errorf("BMC %s did not do it in time: %w", v.addr.host, ctx.Err())
+	default:
+		return fmt.Errorf("BMC %s was left in the middle: %w", v.addr.host, ctx.Err())
 	}
 	status, text := answer(err)
 	if status == 0 {
@@ -172,6 +176,8 @@ func (v *visit) explainSilence(err error) error {
 		return fmt.Errorf("%s answers without TLS: this is not the HTTPS port of a BMC", v.addr.host)
 	case errors.As(err, &syntax):
 		return fmt.Errorf("%s answers, but not as a Redfish service", v.addr.host)
+	case errors.As(err, &op) && op.Op == "remote error":
+		return fmt.Errorf("BMC %s does not agree on TLS, of which 1.2 is the least: %w", v.addr.host, op)
 	case cut(err):
 		return v.later(fmt.Errorf("BMC %s cut the connection: %w", v.addr.host, err))
 	case errors.As(err, &op) || errors.As(err, &timeout) && timeout.Timeout():

@@ -121,6 +121,9 @@ func (b *BMC) insert(c call, m *medium) reply {
 		if err != nil {
 			return refuse(http.StatusInternalServerError, "IDRAC.2.8.VRM0013", "Unable to locate the image or folder in the location specified.")
 		}
+		if m.inserted {
+			return occupied()
+		}
 	}
 	m.image, m.inserted, m.from, m.stale = image, true, time.Now().Add(b.opt.InsertDelay), 0
 	b.record(Insert, m.slot.ID+" "+image)
@@ -161,9 +164,13 @@ func (b *BMC) refuseInsert(c call, m *medium) (reply, bool) {
 		return refuse(http.StatusBadRequest, "Base.1.8.ActionParameterValueFormatError", "The value of the parameter Image "+why+"."), true
 	}
 	if m.inserted {
-		return refuse(http.StatusBadRequest, "IDRAC.2.8.VRM0012", "The Virtual Media image server is already connected."), true
+		return occupied(), true
 	}
 	return b.inPOST()
+}
+
+func occupied() reply {
+	return refuse(http.StatusBadRequest, "IDRAC.2.8.VRM0012", "The Virtual Media image server is already connected.")
 }
 
 // badImage says what is wrong with the URL of an image, or nothing.
