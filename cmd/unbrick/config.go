@@ -147,7 +147,7 @@ func (c *config) anchor(dir string) {
 	for i := range c.Keys {
 		c.Keys[i] = anchored(dir, c.Keys[i])
 	}
-	if !strings.Contains(c.State, "://") {
+	if !shared(c.State) {
 		c.State = anchored(dir, c.State)
 	}
 	if strings.ContainsAny(c.Playbook, "./\\") {

@@ -6,7 +6,6 @@ import (
 	"net"
 	"os"
 	"path/filepath"
-	"strings"
 	"sync"
 	"time"
 
@@ -105,18 +104,6 @@ func (p *patient) state() {
 		return
 	}
 	p.ok("state", "%s holds run %s: %s", redactedState(p.cfg.State), st.Run.ID, summary(st.Count))
-}
-
-// redactedState leaves out the password of a database address.
-func redactedState(state string) string {
-	scheme, rest, ok := strings.Cut(state, "://")
-	if !ok {
-		return state
-	}
-	if at := strings.LastIndex(rest, "@"); at >= 0 {
-		rest = rest[at+1:]
-	}
-	return scheme + "://" + rest
 }
 
 func (p *patient) ports() {

@@ -64,7 +64,7 @@ func fixState(state, host string) string {
 		return r
 	}, host)
 	dir := "."
-	if !strings.Contains(state, "://") {
+	if !shared(state) {
 		dir = filepath.Dir(state)
 	}
 	return filepath.Join(dir, "unbrick-fix-"+safe+".db")
@@ -73,7 +73,7 @@ func fixState(state, host string) string {
 // leftAlone fails if a run is treating the host now: two at one host power it off under each
 // other.
 func leftAlone(c *cli.Context, cfg *config, host string) error {
-	if !strings.Contains(cfg.State, "://") {
+	if !shared(cfg.State) {
 		if _, err := os.Stat(cfg.State); errors.Is(err, os.ErrNotExist) {
 			return nil
 		}

@@ -46,13 +46,8 @@ const (
 
 // newProgress begins with how the run stands.
 func newProgress(w io.Writer, st engine.Status, clock func() time.Time) *progress {
-	p := &progress{w: w, clock: clock, total: st.Hosts, sites: map[string]*siteLine{}, stop: make(chan struct{})}
-	for _, s := range st.Sites {
-		line := &siteLine{name: s.Site, hosts: s.Hosts, running: map[string]string{}, verdicts: s.Verdicts}
-		line.done = s.Hosts - s.Todo - s.Running
-		p.done += line.done
-		p.sites[s.Site] = line
-	}
+	p := &progress{w: w, clock: clock, sites: map[string]*siteLine{}, stop: make(chan struct{})}
+	p.refresh(st)
 	if terminal(w) {
 		p.bar = progressbar.NewOptions(max(p.total, 1), progressbar.OptionSetWriter(io.Discard), progressbar.OptionShowCount(),
 			progressbar.OptionSetWidth(30), progressbar.OptionSetPredictTime(true), progressbar.OptionSetElapsedTime(true))
@@ -60,6 +55,42 @@ func newProgress(w io.Writer, st engine.Status, clock func() time.Time) *progres
 		p.ended.Go(p.animate)
 	}
 	return p
+}
+
+// follow takes over what other processes did to the run, until done is closed.
+func (p *progress) follow(status func() (engine.Status, error), done <-chan struct{}) {
+	tick := time.NewTicker(8 * redraw)
+	defer tick.Stop()
+	for {
+		select {
+		case <-tick.C:
+			if st, err := status(); err == nil {
+				p.refresh(st)
+			}
+		case <-done:
+			return
+		}
+	}
+}
+
+// refresh sets the counts to how the run stands.
+func (p *progress) refresh(st engine.Status) {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	p.total, p.done = st.Hosts, 0
+	for _, s := range st.Sites {
+		line := p.sites[s.Site]
+		if line == nil {
+			line = &siteLine{name: s.Site, running: map[string]string{}}
+			p.sites[s.Site] = line
+		}
+		line.hosts, line.verdicts = s.Hosts, s.Verdicts
+		line.done = s.Hosts - s.Todo - s.Running
+		p.done += line.done
+	}
+	if p.bar != nil {
+		p.bar.Set(min(p.done, p.total))
+	}
 }
 
 // event takes what the engine says. It does not block on the terminal.

@@ -21,13 +21,21 @@ import (
 func runCommand() *cli.Command {
 	return &cli.Command{
 		Name: "run", Usage: "repair the fleet; the same command resumes", Action: run,
-		Flags: append(fleetFlags(), stateFlag(), playbookFlag(), keysFlag(), imageFlag(), dryRunFlag(), jsonFlag(), logFlag()),
+		Flags: append(fleetFlags(), stateFlag(), playbookFlag(), keysFlag(), imageFlag(), dryRunFlag(), jsonFlag(), logFlag(),
+			&cli.StringFlag{Name: "as", Usage: "`NAME` of this process among those that share a state in PostgreSQL (default: the machine's)"},
+			&cli.StringFlag{Name: "sites", Usage: "with a shared state: take hosts of these `SITES` alone, as SYD,AKL: those that this machine reaches"}),
 		Description: `Takes the hosts in the order of the plan, a window at a time, and ends when each has a verdict.
 Interrupted once (Ctrl-C), it begins no further host and lets the stages under way end; twice,
 it stops now. Either way the same command goes on where it was.
 
    unbrick run -i fleet.csv -c unbrick.yaml
-   unbrick run -i fleet.csv -c unbrick.yaml --only 'site=SYD' --dry-run`,
+   unbrick run -i fleet.csv -c unbrick.yaml --only 'site=SYD' --dry-run
+
+Several jump boxes share a run whose state is in PostgreSQL, each with the same command:
+
+   unbrick run -c unbrick.yaml --state postgres://unbrick@db/unbrick --sites SYD,AKL
+
+Its password is best in PGPASSFILE, not in the address.`,
 	}
 }
 
@@ -127,9 +135,12 @@ func (k *kit) treat(ctx context.Context, c *cli.Context, fleet *inventory.Fleet,
 	}
 	p := newProgress(c.App.ErrWriter, st, time.Now)
 	defer p.close()
-	e := k.engine(r.ID, p.event)
+	e := k.engine(c, r.ID, p.event)
 	done := make(chan struct{})
 	defer close(done)
+	if shared(k.cfg.State) {
+		go p.follow(func() (engine.Status, error) { return k.store.Status(ctx, r.ID) }, done)
+	}
 	go func() {
 		select {
 		case <-first:
@@ -140,7 +151,7 @@ func (k *kit) treat(ctx context.Context, c *cli.Context, fleet *inventory.Fleet,
 	return e.Run(ctx)
 }
 
-func (k *kit) engine(run string, events func(engine.Event)) *engine.Engine {
+func (k *kit) engine(c *cli.Context, run string, events func(engine.Event)) *engine.Engine {
 	t := k.cfg.Timeouts
 	stop := schedule.HaltOptions{Canary: k.cfg.Stop.Canary, MaxStranded: k.cfg.Stop.Stranded, MaxFailed: k.cfg.Stop.Failed}
 	return engine.New(engine.Engine{
@@ -154,6 +165,7 @@ func (k *kit) engine(run string, events func(engine.Event)) *engine.Engine {
 		Every:    every(time.Duration(k.cfg.Soak)),
 		Halt:     halt(stop),
 		Events:   events, Log: k.log,
+		Executor: c.String("as"), Sites: strings.FieldsFunc(c.String("sites"), func(r rune) bool { return r == ',' || r == ' ' }),
 	})
 }
 
@@ -226,7 +238,7 @@ type runResult struct {
 }
 
 func printSummary(c *cli.Context, cfg *config, sum engine.Summary) error {
-	where := fmt.Sprintf("unbrick report --state %s --run %s", cfg.State, sum.Run)
+	where := fmt.Sprintf("unbrick report --state %s --run %s", redactedState(cfg.State), sum.Run)
 	if c.Bool("json") {
 		return printJSON(c, runResult{sum, where})
 	}

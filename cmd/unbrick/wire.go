@@ -171,9 +171,26 @@ func openStore(c *cli.Context, cfg *config) (*engine.Store, error) {
 	return store, hinted(err, "--state names another place")
 }
 
+// shared says whether the state is in a database that other machines reach too.
+func shared(state string) bool { return strings.Contains(state, "://") }
+
+// redactedState leaves out the password of a database address.
+func redactedState(state string) string {
+	scheme, rest, ok := strings.Cut(state, "://")
+	if !ok {
+		return state
+	}
+	user, at, ok := strings.Cut(rest, "@")
+	if !ok {
+		return state
+	}
+	user, _, _ = strings.Cut(user, ":")
+	return scheme + "://" + user + "@" + at
+}
+
 // stateExists refuses to make an empty state where somebody wanted to read one.
 func stateExists(state string) error {
-	if strings.Contains(state, "://") {
+	if shared(state) {
 		return nil
 	}
 	_, err := os.Stat(state)
