@@ -65,6 +65,12 @@ type Recipient struct {
 	Run     string `json:"run,omitempty"`     // the run it belongs to
 	Sealed  string `json:"sealed,omitempty"`  // fingerprint of the public key it is sealed to
 	Address string `json:"address,omitempty"` // where the request came from
+
+	// Of a person alone.
+	Person  bool   `json:"person,omitempty"`  // a human being sees the key
+	Claims  string `json:"claims,omitempty"`  // the name that Actor goes by, unproved
+	Reason  string `json:"reason,omitempty"`  // why, in the person's own words
+	Request string `json:"request,omitempty"` // hash of the approved request that it is part of
 }
 
 // A Recorder keeps releases.

@@ -26,7 +26,14 @@ func (e *LedgerError) Error() string {
 // r could not be read. An incomplete last line is an error: it is what a crash leaves, until
 // the ledger is opened again.
 func VerifyLedger(r io.Reader) (n int, head string, err error) {
+	return ReadLedger(r, nil)
+}
+
+// ReadLedger is VerifyLedger that hands every good record to each, with its hash. An error of
+// each ends it.
+func ReadLedger(r io.Reader, each func(e Event, hash string) error) (n int, head string, err error) {
 	t := newTail()
+	t.each = each
 	torn, err := t.read(r)
 	if err == nil && torn != nil {
 		err = t.bad("is incomplete, as after a crash: the release in it did not happen")
@@ -40,6 +47,9 @@ type tail struct {
 	size int64 // of the good lines
 	head string
 	seen map[[16]byte]int // the last record of each release, by fingerprint
+
+	persons []Event                          // what persons asked, approved or were given
+	each    func(e Event, hash string) error // if not nil, is told of every record
 }
 
 func newTail() tail {
@@ -47,10 +57,13 @@ func newTail() tail {
 }
 
 // add moves the tail past a record.
-func (t *tail) add(r record, hash string, size int) {
+func (t *tail) add(r Event, hash string, size int) {
 	t.seq, t.head, t.size = r.Seq, hash, t.size+int64(size)
 	if r.Release != nil {
 		t.seen[fingerprint(*r.Release)] = r.Seq
+	}
+	if r.Asked != nil || r.Approved != nil || r.Release != nil && r.Person {
+		t.persons = append(t.persons, r)
 	}
 }
 
@@ -114,7 +127,7 @@ func (t *tail) check(line []byte) error {
 	if sum(line[:cut]) != hash {
 		return t.bad("was changed: its hash is not that of its text")
 	}
-	var r record
+	var r Event
 	if err := json.Unmarshal(line, &r); err != nil {
 		return t.bad("is not a record")
 	}
@@ -122,5 +135,8 @@ func (t *tail) check(line []byte) error {
 		return t.bad("does not follow the one before: lines were removed, added or exchanged")
 	}
 	t.add(r, hash, len(line))
+	if t.each != nil {
+		return t.each(r, hash)
+	}
 	return nil
 }

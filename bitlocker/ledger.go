@@ -10,6 +10,7 @@ import (
 	"io"
 	"os"
 	"path/filepath"
+	"slices"
 	"sync"
 	"time"
 )
@@ -26,7 +27,7 @@ type Release struct {
 
 // A Ledger is a file that holds every release, a line each: append only, every line chained to
 // the one before by its SHA-256, so that nothing in it can be changed unnoticed. What it cannot
-// show is that its tail was cut off or that all of it was written anew: keep [Ledger.Head]
+// show is that its tail was cut off or that all of it was written anew: keep a [Checkpoint]
 // somewhere else for that.
 //
 // Several processes may write one ledger, and each goes on where the other ended. It has to be
@@ -36,10 +37,13 @@ type Ledger struct {
 	path string
 	f    *os.File
 	tail tail
+
+	signed int // records when this process last signed a checkpoint
 }
 
 // OpenLedger opens the ledger, or creates it for its owner alone. It reads all of it and
-// refuses one whose chain is broken, with a *[LedgerError]. A last line that a crash cut short
+// refuses one whose chain is broken, with a *[LedgerError], or that is shorter than it was at a
+// checkpoint beside it. A last line that a crash cut short
 // belongs to a key that never left: it is moved into a record of its own.
 func OpenLedger(path string) (*Ledger, error) {
 	path, err := filepath.Abs(path) // the process may change its directory, the ledger stays
@@ -51,7 +55,7 @@ func OpenLedger(path string) (*Ledger, error) {
 		return nil, fmt.Errorf("cannot open ledger: %w", err)
 	}
 	l := &Ledger{path: path, f: f, tail: newTail()}
-	if err := l.locked(context.Background(), l.catchUp); err != nil {
+	if err := l.locked(context.Background(), l.start); err != nil {
 		f.Close()
 		return nil, fmt.Errorf("cannot open ledger %s: %w", path, err)
 	}
@@ -74,6 +78,24 @@ func openLedgerFile(path string) (*os.File, error) {
 	return f, nil
 }
 
+// start reads the ledger and makes sure that it goes as far as its last checkpoint.
+func (l *Ledger) start() error {
+	if err := l.catchUp(); err != nil {
+		return err
+	}
+	l.signed = l.tail.seq
+	f, err := os.Open(CheckpointsName(l.path))
+	if err != nil {
+		return nil // none yet, or none that can be read: keys audit says so
+	}
+	defer f.Close()
+	before, err := ReadCheckpoints(f)
+	if n := len(before); err == nil && n > 0 && before[n-1].Records > l.tail.seq {
+		return cutOff(l.tail.seq, before[n-1].Records)
+	}
+	return nil
+}
+
 // Record writes r and returns once it is on stable storage. A release that the same recipient
 // was given before is recorded again, and says which record it repeats.
 func (l *Ledger) Record(ctx context.Context, r Release) error {
@@ -81,8 +103,37 @@ func (l *Ledger) Record(ctx context.Context, r Release) error {
 		if err := l.catchUp(); err != nil {
 			return err
 		}
-		return l.append(record{Release: &r, Again: l.tail.seen[fingerprint(r)]})
+		return l.append(Event{Release: &r, Again: l.tail.seen[fingerprint(r)]})
 	})
+}
+
+// RecordIf writes what a person asked, approved or was given, on the condition that allow
+// agrees. Nobody else writes between the two: what allow was told of is all that persons did
+// before. Its error is returned as it is, and nothing is written then.
+func (l *Ledger) RecordIf(ctx context.Context, e Event, allow func(past []Event) error) error {
+	return l.locked(ctx, func() error {
+		if err := l.catchUp(); err != nil {
+			return err
+		}
+		if err := allow(slices.Clip(l.tail.persons)); err != nil {
+			return err
+		}
+		line := Event{Release: e.Release, Asked: e.Asked, Approved: e.Approved}
+		if e.Release != nil {
+			line.Again = l.tail.seen[fingerprint(*e.Release)]
+		}
+		return l.append(line)
+	})
+}
+
+// Past returns all that persons asked, approved or were given, in order.
+func (l *Ledger) Past(ctx context.Context) (past []Event, err error) {
+	err = l.locked(ctx, func() error {
+		err := l.catchUp()
+		past = slices.Clip(l.tail.persons)
+		return err
+	})
+	return past, err
 }
 
 // Head returns how many records there are and the hash of the last one, as this process knows
@@ -93,11 +144,18 @@ func (l *Ledger) Head() (n int, hash string) {
 	return l.tail.seq, l.tail.head
 }
 
-// Close closes the file.
+// Close signs a checkpoint if this process wrote anything, and closes the file.
 func (l *Ledger) Close() error {
 	l.mu.Lock()
+	wrote := l.tail.seq > l.signed
+	l.mu.Unlock()
+	var err error
+	if wrote {
+		_, err = l.Checkpoint(context.Background())
+	}
+	l.mu.Lock()
 	defer l.mu.Unlock()
-	return l.f.Close()
+	return errors.Join(err, l.f.Close())
 }
 
 // lockPoll is how often a process looks whether another one has let go of the ledger. It is
@@ -151,11 +209,11 @@ func (l *Ledger) catchUp() error {
 	if err := l.f.Truncate(l.tail.size); err != nil {
 		return fmt.Errorf("cannot cut off an incomplete line: %w", err)
 	}
-	return l.append(record{Cut: string(torn[:min(len(torn), maxCut)])})
+	return l.append(Event{Cut: string(torn[:min(len(torn), maxCut)])})
 }
 
 // append writes one record and syncs it, or leaves the file as it was.
-func (l *Ledger) append(r record) error {
+func (l *Ledger) append(r Event) error {
 	r.Seq, r.Time, r.Prev = l.tail.seq+1, time.Now().UTC(), l.tail.head
 	line, hash, err := r.line()
 	if err != nil {
@@ -175,17 +233,24 @@ func (l *Ledger) append(r record) error {
 		return err
 	}
 	l.tail.add(r, hash, len(line))
+	if l.tail.seq-l.signed >= checkpointEvery {
+		// A release that is on record is not held up by it: the next record tries again.
+		_, _ = l.checkpoint()
+	}
 	return nil
 }
 
-// A record is one line.
-type record struct {
+// An Event is one line of the ledger: a release, or what stands about releases and the ledger
+// itself. Exactly one of Release, Asked, Approved and Cut is there.
+type Event struct {
 	Seq      int       `json:"seq"`
 	Time     time.Time `json:"time"`
-	*Release           // nil in a line about the ledger itself
-	Again    int       `json:"again,omitempty"` // the record of the same release to the same recipient
-	Cut      string    `json:"cut,omitempty"`   // what stood in the incomplete line that was cut off here
-	Prev     string    `json:"prev"`            // hash of the line before; of the first, zeros
+	*Release           // a key went out
+	Asked    *Request  `json:"asked,omitempty"`    // a person asked for keys that need a second person
+	Approved *Approval `json:"approved,omitempty"` // the second person agreed
+	Again    int       `json:"again,omitempty"`    // the record of the same release to the same recipient
+	Cut      string    `json:"cut,omitempty"`      // what stood in the incomplete line that was cut off here
+	Prev     string    `json:"prev"`               // hash of the line before; of the first, zeros
 }
 
 // maxCut is how much of an incomplete line is kept.
@@ -200,7 +265,7 @@ const (
 )
 
 // line encodes the record and returns its hash beside it.
-func (r record) line() (line []byte, hash string, err error) {
+func (r Event) line() (line []byte, hash string, err error) {
 	b, err := json.Marshal(r)
 	if err != nil {
 		return nil, "", fmt.Errorf("cannot encode the record: %w", err)

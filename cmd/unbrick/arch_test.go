@@ -26,6 +26,8 @@ var mayImport = []struct {
 	{"inventory/source/*", []string{"inventory", "inventory/secret", "inventory/calendar"}},
 	{"bitlocker", []string{"inventory/secret"}},
 	{"bitlocker/keytest", []string{"bitlocker"}},
+	{"bitlocker/policy", []string{"bitlocker"}},
+	{"bitlocker/card", []string{"bitlocker", "inventory/secret"}},
 	{"bitlocker/source/*", []string{"bitlocker", "inventory/secret"}},
 	{"playbooks", nil},
 	{"playbooks/*", []string{"playbooks"}},
