@@ -9,8 +9,11 @@ import (
 	"math/rand/v2"
 	"net"
 	"net/http"
+	"net/url"
 	"strconv"
 	"time"
+
+	"github.com/hashicorp/go-retryablehttp"
 )
 
 // maxBody is the most that is read of an answer. The largest real ones are a tenth of it.
@@ -54,34 +57,51 @@ func (c *courier) RoundTrip(r *http.Request) (*http.Response, error) {
 	c.wait = 0
 	r = r.Clone(r.Context())
 	r.Header.Set("Accept-Encoding", "identity")
-	repeats := r.Method == http.MethodGet || r.Method == http.MethodDelete
-	for try := 1; ; try++ {
-		resp, err := c.next.RoundTrip(r)
-		if resp != nil && resp.StatusCode == http.StatusNotAcceptable && r.Header.Get("Accept-Encoding") != "" {
-			r.Header.Del("Accept-Encoding") // HPE, Gen10 and later
-			if repeats {
-				resp.Body.Close()
-				continue
-			}
-		}
-		if repeats && try < tries && passing(resp, err) {
-			if resp != nil {
-				resp.Body.Close()
-			}
-			if err := pause(r.Context(), jitter(c.poll/4<<try)); err != nil {
-				return nil, err
-			}
-			continue
-		}
-		if resp != nil {
-			c.note(resp)
-			resp.Body = struct {
-				io.Reader
-				io.Closer
-			}{io.LimitReader(resp.Body, maxBody), resp.Body}
-		}
-		return resp, err
+	send := c.next.RoundTrip
+	if r.Method == http.MethodGet || r.Method == http.MethodDelete {
+		send = c.repeat
 	}
+	resp, err := send(r)
+	if resp != nil {
+		c.note(resp)
+		resp.Body = struct {
+			io.Reader
+			io.Closer
+		}{io.LimitReader(resp.Body, maxBody), resp.Body}
+	}
+	return resp, err
+}
+
+// repeat sends a request that may be sent more than once. The library's own rules would also
+// repeat a reset, and sleep for as long as a BMC says: none of them is left in force.
+func (c *courier) repeat(r *http.Request) (*http.Response, error) {
+	req, err := retryablehttp.FromRequest(r)
+	if err != nil {
+		return nil, err
+	}
+	client := &retryablehttp.Client{
+		HTTPClient: &http.Client{Transport: c.next, CheckRedirect: func(*http.Request, []*http.Request) error { return http.ErrUseLastResponse }},
+		RetryMax:   tries - 1,
+		CheckRetry: func(ctx context.Context, resp *http.Response, err error) (bool, error) {
+			return ctx.Err() == nil && (unacceptable(resp) || passing(resp, err)), nil
+		},
+		Backoff:      func(_, _ time.Duration, try int, _ *http.Response) time.Duration { return jitter(c.poll / 2 << try) },
+		ErrorHandler: retryablehttp.PassthroughErrorHandler, // the last answer says more than "giving up"
+		PrepareRetry: func(r *http.Request) error {
+			r.Header.Del("Accept-Encoding") // HPE, Gen10 and later, answers 406 to it
+			return nil
+		},
+	}
+	resp, err := client.Do(req)
+	var wrapped *url.Error
+	if errors.As(err, &wrapped) { // the client that called us wraps it once more
+		err = wrapped.Err
+	}
+	return resp, err
+}
+
+func unacceptable(resp *http.Response) bool {
+	return resp != nil && resp.StatusCode == http.StatusNotAcceptable
 }
 
 func withPort(r *http.Request) string {
