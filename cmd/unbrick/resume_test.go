@@ -3,6 +3,7 @@ package main
 import (
 	"bufio"
 	"encoding/json"
+	"fmt"
 	"os"
 	"path/filepath"
 	"strings"
@@ -99,10 +100,7 @@ func limitHosts(t *testing.T, l *lab.Lab, n int) {
 	var lines []string
 	for line := range strings.Lines(string(b)) {
 		if strings.HasPrefix(line, "limits:") {
-			line = "limits: {hosts: " + string(rune('0'+n%10)) + ", per_site: 12}\n"
-			if n > 9 {
-				line = "limits: {hosts: 32, per_site: 12}\n"
-			}
+			line = fmt.Sprintf("limits: {hosts: %d, per_site: 12}\n", n)
 		}
 		lines = append(lines, line)
 	}
