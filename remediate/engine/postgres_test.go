@@ -118,9 +118,9 @@ func TestPostgres(t *testing.T) {
 	c := newCluster(t)
 	for name, test := range map[string]func(*testing.T, *cluster, string){
 		"verdicts": postgresVerdicts, "share": postgresShare, "takeover": postgresTakeOver,
-		"one name": postgresOneName, "killed": postgresKilled, "silent": postgresSilent,
+		"one name": postgresOneName, "killed": postgresKilled, "silent": postgresSilent("jump-b"), "silent, one name": postgresSilent("jump-a"),
 	} {
-		dsn := c.database(t, strings.ReplaceAll(name, " ", ""))
+		dsn := c.database(t, strings.NewReplacer(" ", "", ",", "").Replace(name))
 		t.Run(name, func(t *testing.T) { test(t, c, dsn) })
 	}
 	t.Run("crash", func(t *testing.T) { postgresCrash(t, c, c.database(t, "crash")) })
@@ -200,29 +200,42 @@ func postgresTakeOver(t *testing.T, _ *cluster, dsn string) {
 	}
 }
 
-// A process that was silent for longer than its lease does nothing more when it wakes up.
-func postgresSilent(t *testing.T, _ *cluster, dsn string) {
-	w := newWorld(t, "held#1", "held#2")
-	url := w.serve(t)
-	s := openTest(t, dsn)
-	begin(t, s, "held#1", "held#2")
-	a := startChild(t, dsn, url, "", "jump-a")
-	eventually(t, "repair", func() bool { return w.count("repair") == 2 })
-	a.Process.Signal(syscall.SIGSTOP)
-	b := startChild(t, dsn, url, "", "jump-b")
-	eventually(t, "takeover", func() bool { return w.count("repair") == 4 })
-	a.Process.Signal(syscall.SIGCONT)
-	a.Wait()
-	if out := a.Stderr.(*strings.Builder).String(); a.ProcessState.ExitCode() != 1 || !strings.Contains(out, "another process took over") {
-		t.Errorf("%s: %s", a.ProcessState, out)
-	}
-	close(w.hold)
-	if err := b.Wait(); err != nil {
-		t.Error(err, b.Stderr)
-	}
-	w.check(t, verdicts(t, s))
-	if n, m := w.count("enter"), w.count("leave"); n != 2 || m != 2 {
-		t.Errorf("entered %d times, left %d times", n, m)
+// A process that was silent for longer than its lease does nothing more when it wakes up,
+// whether another one has its hosts by now or one that took its name.
+func postgresSilent(name string) func(*testing.T, *cluster, string) {
+	return func(t *testing.T, _ *cluster, dsn string) {
+		w := newWorld(t, "held#1", "held#2")
+		url := w.serve(t)
+		s := openTest(t, dsn)
+		begin(t, s, "held#1", "held#2")
+		a := startChild(t, dsn, url, "", "jump-a")
+		eventually(t, "repair", func() bool { return w.count("repair") == 2 })
+		a.Process.Signal(syscall.SIGSTOP)
+		eventually(t, "end of the lease", func() (over bool) {
+			err := s.db().QueryRow(`SELECT COUNT(*) = 0 FROM workers WHERE lease > EXTRACT(EPOCH FROM clock_timestamp()) * 1000`).Scan(&over)
+			return err == nil && over
+		})
+		b := startChild(t, dsn, url, "", name)
+		eventually(t, "takeover", func() bool { return w.count("repair") == 4 })
+		for _, m := range w.machines {
+			close(m.free) // a could go on, were it for the repair
+		}
+		a.Process.Signal(syscall.SIGCONT)
+		a.Wait()
+		if out := a.Stderr.(*strings.Builder).String(); a.ProcessState.ExitCode() != 1 || !strings.Contains(out, "another process took over") {
+			t.Errorf("%s: %s", a.ProcessState, out)
+		}
+		if w.count("leave") > 0 {
+			t.Error("it went on")
+		}
+		close(w.hold)
+		if err := b.Wait(); err != nil {
+			t.Error(err, b.Stderr)
+		}
+		w.check(t, verdicts(t, s))
+		if n, m := w.count("enter"), w.count("leave"); n != 2 || m != 2 {
+			t.Errorf("entered %d times, left %d times", n, m)
+		}
 	}
 }
 

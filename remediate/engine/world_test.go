@@ -38,7 +38,8 @@ type machine struct {
 	mode   string // "loop", "rescue" or "windows"
 	media  string // id of the attempt whose image is in
 	faulty bool
-	busy   string // the operation in progress
+	busy   string        // the operation in progress
+	free   chan struct{} // closed: the first held repair of this machine ends
 	resets int
 }
 
@@ -76,7 +77,7 @@ func newWorld(t testing.TB, names ...string) *world {
 	w := &world{machines: map[string]*machine{}, calls: map[string]int{}, hold: make(chan struct{})}
 	for _, name := range names {
 		fault, _, _ := strings.Cut(name, "#")
-		m := &machine{name: name, fault: fault, mode: "loop", faulty: true}
+		m := &machine{name: name, fault: fault, mode: "loop", faulty: true, free: make(chan struct{})}
 		if fault == "heals before check" {
 			m.mode, m.faulty = "windows", false
 		}
@@ -124,7 +125,7 @@ func (w *world) do(ctx context.Context, c call) answer {
 		return answer{Error: bad}
 	}
 	if c.Op == "repair" {
-		w.wait(ctx, m)
+		w.wait(ctx, m, n)
 	}
 	w.mu.Lock()
 	defer w.mu.Unlock()
@@ -169,11 +170,16 @@ func (w *world) enter(c call) (m *machine, n int, bad string) {
 }
 
 // wait makes a repair last until its end, or the caller's.
-func (w *world) wait(ctx context.Context, m *machine) {
+func (w *world) wait(ctx context.Context, m *machine, n int) {
 	switch {
 	case m.fault == "held":
+		free := m.free
+		if n > 1 {
+			free = nil
+		}
 		select {
 		case <-w.hold:
+		case <-free:
 		case <-ctx.Done():
 		}
 	case m.mode != "rescue": // no fixer will come
