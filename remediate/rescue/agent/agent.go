@@ -27,7 +27,8 @@ type Machine interface {
 	Volumes(ctx context.Context) ([]Volume, error)
 }
 
-// A Volume is one volume of a Machine.
+// A Volume is one volume of a Machine. One that is an io.Closer is closed when the agent is
+// through with it, and forgets its key.
 type Volume interface {
 	// Name names it to a person and in the report.
 	Name() string

@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"io"
 	"strings"
 	"time"
 
@@ -21,6 +22,13 @@ type treatment struct {
 
 // run brings the volume from locked to repaired, as far as it goes; result says how far.
 func (t *treatment) run(ctx context.Context) {
+	if c, ok := t.v.(io.Closer); ok {
+		defer func() {
+			if err := c.Close(); err != nil {
+				t.note("close", "%s: %v", t.v.Name(), err)
+			}
+		}()
+	}
 	if !t.unlock(ctx) {
 		return
 	}

@@ -37,7 +37,7 @@ func (h *Host) Volumes(ctx context.Context) ([]agent.Volume, error) {
 		if len(disks) > 0 || time.Now().After(deadline) {
 			var volumes []agent.Volume
 			for _, d := range disks {
-				volumes = append(volumes, &volume{d, h})
+				volumes = append(volumes, h.volume(d))
 			}
 			return volumes, nil
 		}
@@ -61,6 +61,20 @@ func pause(ctx context.Context, d time.Duration) error {
 type volume struct {
 	disk
 	host *Host
+	lock *lock // nil if the volume is not encrypted
+}
+
+func (h *Host) volume(d disk) *volume {
+	v := &volume{disk: d, host: h}
+	if d.locked {
+		v.lock = readLock(d.path)
+		v.note("%s: %s", d.path, v.lock.describe())
+	}
+	return v
+}
+
+func (v *volume) note(format string, args ...any) {
+	v.host.Log.Info(fmt.Sprintf(format, args...), "phase", "volume")
 }
 
 // Name is the device and, where there is one, the GUID of the partition.
@@ -71,22 +85,51 @@ func (v *volume) Name() string {
 	return fmt.Sprintf("%s (partition %s)", v.path, v.partition)
 }
 
-// Protectors is empty: this build does not read BitLocker's metadata, so it asks for no key.
-func (v *volume) Protectors() []string { return nil }
+// Protectors returns none for a volume that no key would open, or must not.
+func (v *volume) Protectors() []string {
+	if v.lock == nil || v.mirrored {
+		return nil
+	}
+	return v.lock.protectors()
+}
 
-var errBitLocker = fmt.Errorf("%w: this build cannot open BitLocker volumes yet", agent.ErrLocked)
+// Unlock opens the volume with a recovery key, in memory alone.
+func (v *volume) Unlock(_ context.Context, protector string, key bitlocker.Key) error {
+	if v.lock == nil {
+		return errors.New("the volume is not encrypted")
+	}
+	return v.lock.unlock(protector, key)
+}
 
-func (v *volume) Unlock(context.Context, string, bitlocker.Key) error { return errBitLocker }
-
+// Open maps an encrypted volume for as long as it is open, read-only unless write is set, and
+// mounts it.
 func (v *volume) Open(ctx context.Context, write bool, allow wire.Allow) (playbooks.Volume, io.Closer, error) {
-	switch {
-	case v.locked:
-		return nil, nil, errBitLocker
-	case v.mirrored:
+	if v.mirrored {
 		return nil, nil, errors.New("the disk is one of a firmware RAID (Intel RST): changed alone it would no longer match the others; repair this host with WinPE or by hand")
 	}
-	n := &NTFS{Path: v.path, Mounts: v.host.Mounts, Note: func(format string, args ...any) {
-		v.host.Log.Info(fmt.Sprintf(format, args...), "phase", "ntfs")
-	}}
-	return n.Open(ctx, write, allow)
+	n := &NTFS{Path: v.path, Mounts: v.host.Mounts, Note: v.note}
+	if v.lock == nil {
+		return n.Open(ctx, write, allow)
+	}
+	if err := v.lock.shut(); err != nil {
+		return nil, nil, err
+	}
+	m, err := mapDevice(v.path, v.lock.open, write)
+	if err != nil {
+		return nil, nil, err
+	}
+	n.Path = m.path
+	vol, c, err := n.Open(ctx, write, allow)
+	if err != nil {
+		return nil, nil, errors.Join(err, m.Close())
+	}
+	return vol, closers{c, m}, nil
+}
+
+// Close forgets the key of the volume.
+func (v *volume) Close() error {
+	if v.lock == nil {
+		return nil
+	}
+	return v.lock.close()
 }

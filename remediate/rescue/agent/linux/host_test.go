@@ -12,11 +12,8 @@ import (
 	"testing"
 	"time"
 
-	"unbrick/bitlocker"
 	"unbrick/remediate/lab/testenv"
-	"unbrick/remediate/rescue/agent"
 	"unbrick/remediate/rescue/agent/linux/ntfstest"
-	"unbrick/remediate/rescue/wire"
 )
 
 // sysfs makes a folder with files by name; a content that begins with "->" is a link.
@@ -81,27 +78,6 @@ func TestPartitionGUID(t *testing.T) {
 		dir := sysfs(t, map[string]string{"sda/sda1/start": start, "sda/queue/logical_block_size": "512\n"})
 		if got := partitionGUID(whole, filepath.Join(dir, "sda", "sda1")); got != want {
 			t.Errorf("the partition at sector %q is %q, want %q", start, got, want)
-		}
-	}
-}
-
-func TestVolumesThatMustNotBeOpened(t *testing.T) {
-	for name, c := range map[string]struct {
-		disk   disk
-		locked bool
-	}{
-		"BitLocker":        {disk{path: "/nowhere", locked: true}, true},
-		"half of a mirror": {disk{path: "/nowhere", mirrored: true}, false},
-	} {
-		v := &volume{c.disk, &Host{}}
-		for _, write := range []bool{false, true} {
-			_, _, err := v.Open(t.Context(), write, wire.Allow{Hibernated: true, DropJournal: true})
-			if err == nil || errors.Is(err, agent.ErrLocked) != c.locked || strings.Contains(err.Error(), "mount") {
-				t.Errorf("%s: %v", name, err)
-			}
-		}
-		if err := v.Unlock(t.Context(), "id", bitlocker.Key{}); !errors.Is(err, agent.ErrLocked) {
-			t.Errorf("%s: unlocked: %v", name, err)
 		}
 	}
 }
