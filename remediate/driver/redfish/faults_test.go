@@ -294,3 +294,31 @@ func TestLeaveClearsFirst(t *testing.T) {
 		}
 	}
 }
+
+// TestLeaveAHostThatIsUp: a host that came back by itself with our image in the slot loses
+// the image and not its power.
+func TestLeaveAHostThatIsUp(t *testing.T) {
+	for _, m := range redfishtest.Models() {
+		r := newRack(t, redfishtest.Options{Model: m})
+		d := redfish.New(options())
+		before, err := d.Observe(t.Context(), r.target())
+		if err != nil {
+			t.Fatal(m.Name, err)
+		}
+		if err := d.Enter(t.Context(), r.target(), remediate.Image{URL: image}); err != nil {
+			t.Fatal(m.Name, err)
+		}
+		entered := len(r.did())
+		up := r.target()
+		up.Up = true
+		if err := d.Leave(t.Context(), up, before); err != nil {
+			t.Fatal(m.Name, err)
+		}
+		if did := r.did()[entered:]; slices.Contains(did, "power off") || slices.Contains(did, "power reset") {
+			t.Errorf("%s: a host that is up: Leave did %q", m.Name, did)
+		}
+		if left := r.left(); left != "" {
+			t.Errorf("%s: left %s", m.Name, left)
+		}
+	}
+}

@@ -123,9 +123,9 @@ func (d *Driver) Enter(ctx context.Context, t remediate.Target, img remediate.Im
 
 // Leave implements remediate.Driver. It ejects images of ours, whichever run they are from,
 // and puts back what before names. An override for one start is not put back: Windows would
-// not be what starts.
+// not be what starts. A host that is up is not powered off for it.
 func (d *Driver) Leave(ctx context.Context, t remediate.Target, before remediate.Posture) error {
-	return d.visit(ctx, t, func(v *visit) error { return v.leave(ctx, before) })
+	return d.visit(ctx, t, func(v *visit) error { return v.leave(ctx, before, t.Up) })
 }
 
 // A gate lets some calls to one address through at a time.

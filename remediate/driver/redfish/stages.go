@@ -122,7 +122,7 @@ func (v *visit) prepare(ctx context.Context, s standing, slots []slot, image str
 }
 
 // leave follows the order that the package comment gives.
-func (v *visit) leave(ctx context.Context, before remediate.Posture) error {
+func (v *visit) leave(ctx context.Context, before remediate.Posture, up bool) error {
 	s, err := v.standing()
 	if err != nil {
 		return err
@@ -138,7 +138,7 @@ func (v *visit) leave(ctx context.Context, before remediate.Posture) error {
 	mine := slices.DeleteFunc(slices.Clone(slots), func(x slot) bool {
 		return !x.full() || x.image() == before.Detail[detailMedia+x.Path] || !v.ours(x, before)
 	})
-	if len(mine) > 0 && !s.off() {
+	if len(mine) > 0 && !s.off() && !up { // the image is in use, unless Windows is
 		if err := v.powerOff(ctx); err != nil {
 			return err
 		}
