@@ -376,7 +376,7 @@ func addTo(v *volumetest.Volume, dir, name string) {
 }
 
 func TestString(t *testing.T) {
-	const want = "remove System32/drivers/CrowdStrike/C-00000291*.sys written 2024-07-19T04:09:00Z to 2024-07-19T05:27:00Z"
+	const want = "remove System32/drivers/CrowdStrike/C-00000291*.sys that begins with AA AA AA AA 01 00 23 01, written 2024-07-19T04:09:00Z to 2024-07-19T05:27:00Z"
 	if s := library(t).Steps[0].String(); s != want {
 		t.Error(s)
 	}

@@ -48,6 +48,9 @@ func (*Remove) step() {}
 // String says what the step looks for, on one line.
 func (r *Remove) String() string {
 	s := "remove " + r.Directory + "/" + r.Glob
+	if len(r.Header) > 0 {
+		s += fmt.Sprintf(" that begins with % X,", []byte(r.Header))
+	}
 	if !r.Written.isZero() {
 		s += " written " + r.Written.String()
 	}

@@ -79,9 +79,12 @@ func prepare(c *cli.Command) {
 const helpTemplate = `{{.Usage}}
 
 USAGE:
-   {{.HelpName}}{{if .VisibleFlags}} [options]{{end}} {{.ArgsUsage}}
+   {{.HelpName}}{{if .VisibleCommands}} COMMAND{{end}}{{if .VisibleFlags}} [options]{{end}}{{if .ArgsUsage}} {{.ArgsUsage}}{{end}}
 {{if .Description}}
 {{.Description}}
+{{end}}{{if .VisibleCommands}}
+COMMANDS:{{range .VisibleCommands}}
+   {{.Name}}{{"\t"}}{{.Usage}}{{end}}
 {{end}}{{if .VisibleFlags}}
 OPTIONS:{{range .VisibleFlags}}
    {{.}}{{end}}
