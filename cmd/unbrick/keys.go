@@ -15,13 +15,12 @@ func keysCommand() *cli.Command {
 	return &cli.Command{
 		Name:  "keys",
 		Usage: "BitLocker recovery keys: which are on record, and who got which",
-		Subcommands: []*cli.Command{
+		Subcommands: append([]*cli.Command{
 			{Name: "check", Usage: "which hosts have a key on record, several, or none; shows no key", Action: keysCheck,
 				Flags:       append(fleetFlags(), keysFlag(), jsonFlag()),
 				Description: "Reads no key out and writes no ledger. Exit code 1 if a host has no usable key.\n\n   unbrick keys check -i fleet.csv --keys keys.csv"},
-			{Name: "audit", Usage: "is the ledger whole? follows its chain from the first release to the last", ArgsUsage: "[LEDGER]", Action: keysAudit,
-				Flags: []cli.Flag{configFlag()}},
-		},
+			keysAuditCommand(),
+		}, personCommands()...),
 	}
 }
 
@@ -142,25 +141,4 @@ func printKeys(c *cli.Context, r keysReport, siteOf map[string]string) {
 	if r.None > 0 {
 		say(c, "a host whose disk is not encrypted needs none; an encrypted one without a key cannot be repaired")
 	}
-}
-
-func keysAudit(c *cli.Context) error {
-	args, err := arguments(c, 0, 1)
-	if err != nil {
-		return err
-	}
-	cfg, err := settings(c)
-	if err != nil {
-		return err
-	}
-	name := cfg.Ledger
-	if len(args) == 1 {
-		name = args[0]
-	}
-	n, head, err := verifyLedgerFile(name)
-	if err != nil {
-		return hinted(err, "keep the file as it is: it is evidence. Compare it with the copy in your log system")
-	}
-	say(c, "%s: whole, %d records, head %.16s", name, n, head)
-	return nil
 }
