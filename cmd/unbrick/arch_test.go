@@ -26,6 +26,8 @@ var mayImport = []struct {
 	{"inventory/source/*", []string{"inventory", "inventory/secret", "inventory/calendar"}},
 	{"bitlocker", []string{"inventory/secret"}},
 	{"bitlocker/keytest", []string{"bitlocker"}},
+	{"bitlocker/fve", []string{"bitlocker"}},
+	{"bitlocker/fve/fvetest", []string{"bitlocker", "bitlocker/fve"}},
 	{"bitlocker/policy", []string{"bitlocker"}},
 	{"bitlocker/card", []string{"bitlocker", "inventory/secret"}},
 	{"bitlocker/source/*", []string{"bitlocker", "inventory/secret"}},
@@ -52,8 +54,8 @@ var mayImport = []struct {
 
 	{"remediate/lab", []string{"*"}},
 	{"remediate/lab/testenv", nil},
-	{"remediate/lab/vm", []string{"remediate/rescue/image", "remediate/driver/redfish/redfishtest", "remediate/lab/testenv"}},
-	{"remediate/lab/vm/standin", []string{"remediate/rescue/agent/linux"}},
+	{"remediate/lab/vm", []string{"bitlocker/fve", "bitlocker/fve/fvetest", "remediate/rescue/image", "remediate/driver/redfish/redfishtest", "remediate/lab/testenv"}},
+	{"remediate/lab/vm/standin", []string{"bitlocker/fve", "playbooks/diskimage"}},
 
 	{"cmd/unbrick", []string{"*"}},
 	{"cmd/unbrick-agent", []string{"remediate/rescue/agent/linux"}},

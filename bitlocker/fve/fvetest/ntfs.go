@@ -11,6 +11,13 @@ import (
 // freePlaces returns places for the three metadata blocks, the first with room for the header
 // behind it, where the NTFS volume has nothing.
 func freePlaces(f io.ReaderAt, size int64) (places [3]int64, err error) {
+	boot := make([]byte, 512)
+	if _, err := f.ReadAt(boot, 0); err != nil {
+		return places, err
+	}
+	if n := int64(le.Uint16(boot[11:])) * int64(le.Uint64(boot[40:])); n > 0 && n < size {
+		size = n // the file system ends before its partition
+	}
 	bitmap, cluster, err := readBitmap(f, size)
 	if err != nil {
 		return places, fmt.Errorf("cannot find room on the NTFS volume: %w", err)

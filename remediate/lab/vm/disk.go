@@ -52,11 +52,14 @@ type Disk struct {
 	// Volume is an image of an NTFS volume of at most 96 MiB to put on the disk as it is. If
 	// empty, a clean one is made with the files above.
 	Volume string
+
+	// Encrypted locks the volume; nil leaves it open.
+	Encrypted *Encryption
 }
 
 // Build writes the disk image to name, sparse: GPT, an EFI partition that boots sys under
 // Secure Boot, the partition Microsoft reserves, and an NTFS system volume. It needs neither
-// root nor loop devices.
+// root nor loop devices. The master key of an encrypted volume goes beside it, into name.tpm.
 func (d Disk) Build(ctx context.Context, name string, sys *System) error {
 	work, err := os.MkdirTemp(filepath.Dir(name), "disk-")
 	if err != nil {
@@ -74,6 +77,11 @@ func (d Disk) Build(ctx context.Context, name string, sys *System) error {
 		}
 	} else if i, err := os.Stat(volume); err != nil || i.Size() > sysSize*sector {
 		return fmt.Errorf("cannot use %s as the NTFS volume: more than %d bytes, or %v", volume, sysSize*sector, err)
+	}
+	if d.Encrypted != nil {
+		if volume, err = d.lock(work, volume, name); err != nil {
+			return fmt.Errorf("cannot encrypt the volume: %w", err)
+		}
 	}
 	if err := sparse(name, diskSize); err != nil {
 		return fmt.Errorf("cannot build the disk: %w", err)
@@ -93,6 +101,18 @@ start=%d, size=%d, type=EBD0A0A2-B9E5-4433-87C0-68B6B72699C7, name="Basic data p
 		return fmt.Errorf("cannot fill the disk: %w", err)
 	}
 	return nil
+}
+
+// lock encrypts a copy of the volume, of the size of its partition, and returns its name.
+func (d Disk) lock(work, volume, disk string) (string, error) {
+	locked := filepath.Join(work, "locked.img")
+	if err := sparse(locked, sysSize); err != nil {
+		return "", err
+	}
+	if err := copyInto(locked, volume, 0); err != nil {
+		return "", err
+	}
+	return locked, d.Encrypted.lock(locked, disk)
 }
 
 // buildESP writes a FAT file system with everything from the firmware to the stand-in.

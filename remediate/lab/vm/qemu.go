@@ -20,6 +20,10 @@ const (
 	firmwareVars = "/usr/share/OVMF/OVMF_VARS_4M.ms.fd"
 )
 
+// fwTPM is where the firmware of the host keeps what its TPM would: the stand-in for Windows
+// looks there, and the rescue image does not.
+const fwTPM = "opt/unbrick/tpm"
+
 // An ending is why QEMU stopped by itself.
 type ending string
 
@@ -50,6 +54,9 @@ func (m *Machine) args(iso string) []string {
 		"-device", "virtio-net-pci,netdev=net,romfile=,mac=" + m.opt.MAC,
 		"-chardev", "file,id=console,path=/dev/fd/3", "-serial", "chardev:console",
 		"-qmp", "stdio",
+	}
+	if m.opt.Disk.Encrypted != nil {
+		args = append(args, "-fw_cfg", "name="+fwTPM+",file="+comma(tpmName(m.disk)))
 	}
 	if iso != "" {
 		args = append(args,

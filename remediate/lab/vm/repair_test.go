@@ -13,6 +13,7 @@ import (
 	"testing"
 	"time"
 
+	"unbrick/bitlocker"
 	"unbrick/inventory"
 	"unbrick/inventory/secret"
 	"unbrick/playbooks"
@@ -37,7 +38,7 @@ func TestRepair(t *testing.T) {
 		"/usr/lib/grub/i386-pc/boot_hybrid.img")
 	ctx, cancel := context.WithTimeout(t.Context(), 3*patience)
 	defer cancel()
-	server := startServer(t, ctx)
+	server := startServer(t, ctx, nil)
 	m := newMachine(t, vm.Disk{Volume: crashed(t)})
 	before, err := vm.ReadVolume(m.DiskImage())
 	if err != nil {
@@ -169,8 +170,8 @@ func crashed(t *testing.T) string {
 	)
 }
 
-// startServer builds the rescue image and serves it.
-func startServer(t *testing.T, ctx context.Context) *rescue.Server {
+// startServer builds the rescue image and serves it, and keys from the broker if there is one.
+func startServer(t *testing.T, ctx context.Context, broker *bitlocker.Broker) *rescue.Server {
 	t.Helper()
 	dir := filepath.Join(t.TempDir(), "image")
 	if _, err := image.Build(ctx, image.Options{Out: dir, Profile: image.Lab}); err != nil {
@@ -188,7 +189,7 @@ func startServer(t *testing.T, ctx context.Context) *rescue.Server {
 	l.Close()
 	_, port, _ := net.SplitHostPort(l.Addr().String())
 	s, err := rescue.Start(ctx, rescue.Config{
-		Dir: t.TempDir(), Records: &rescue.MemRecords{},
+		Dir: t.TempDir(), Records: &rescue.MemRecords{}, Broker: broker,
 		AgentListen: "127.0.0.1:" + port, AgentURL: "https://" + net.JoinHostPort(vm.Gateway, port), ImageListen: "127.0.0.1:0",
 		Base: rescue.Base{ReaderAt: io.ReaderAt(img), Size: img.Size, ConfigOffset: img.ConfigOffset},
 	})

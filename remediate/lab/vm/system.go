@@ -12,8 +12,8 @@ import (
 )
 
 // standinModules are what the stand-in loads: the disk and the network card of a Machine,
-// FUSE for ntfs-3g, and raw sockets for DHCP.
-var standinModules = []string{"virtio_pci", "virtio_blk", "virtio_net", "fuse", "af_packet"}
+// FUSE for ntfs-3g, raw sockets for DHCP, and the firmware's key of an encrypted volume.
+var standinModules = []string{"virtio_pci", "virtio_blk", "virtio_net", "fuse", "af_packet", "qemu_fw_cfg"}
 
 // A System is what every lab host boots from its own disk: a signed kernel and an initramfs
 // whose init is the stand-in for Windows.

@@ -23,19 +23,26 @@ type File struct {
 }
 
 // ReadVolume reads all files of the NTFS volume on a disk image, by path, and their further
-// streams, by path:stream. No host may run from the disk. It reads by a library that has nothing in common with what wrote: neither
-// ntfs-3g nor wimlib.
+// streams, by path:stream. No host may run from the disk. It reads by a library that has
+// nothing in common with what wrote: neither ntfs-3g nor wimlib. A BitLocker volume it opens
+// with the key beside the disk.
 func ReadVolume(disk string) (map[string]File, error) {
 	f, err := os.Open(disk)
 	if err != nil {
 		return nil, fmt.Errorf("cannot read the disk: %w", err)
 	}
 	defer f.Close()
-	start, size, err := findNTFS(f)
+	start, size, locked, err := findNTFS(f)
 	if err != nil {
 		return nil, fmt.Errorf("cannot read %s: %w", disk, err)
 	}
-	pages, err := parser.NewPagedReader(io.NewSectionReader(f, start, size), 4096, 4096)
+	var volume io.ReaderAt = io.NewSectionReader(f, start, size)
+	if locked {
+		if volume, err = unlock(volume, disk); err != nil {
+			return nil, fmt.Errorf("cannot read %s: %w", disk, err)
+		}
+	}
+	pages, err := parser.NewPagedReader(volume, 4096, 4096)
 	if err != nil {
 		return nil, err
 	}
@@ -104,27 +111,31 @@ func hash(ntfs *parser.NTFSContext, info *parser.FileInfo) (string, error) {
 	return hex.EncodeToString(h.Sum(nil)), err
 }
 
-// findNTFS returns where the NTFS volume is, in bytes, by the GPT of the disk.
-func findNTFS(disk io.ReaderAt) (start, size int64, err error) {
+// findNTFS returns where the NTFS volume is, in bytes, by the GPT of the disk, and whether it
+// is a BitLocker volume.
+func findNTFS(disk io.ReaderAt) (start, size int64, locked bool, err error) {
 	header := make([]byte, 92)
 	if _, err := disk.ReadAt(header, sector); err != nil {
-		return 0, 0, err
+		return 0, 0, false, err
 	}
 	if string(header[:8]) != "EFI PART" {
-		return 0, 0, errors.New("the disk has no GPT")
+		return 0, 0, false, errors.New("the disk has no GPT")
 	}
 	le := binary.LittleEndian
 	table, count, width := int64(le.Uint64(header[72:])), int64(le.Uint32(header[80:])), int64(le.Uint32(header[84:]))
 	for i := range count {
 		e := make([]byte, 48)
 		if _, err := disk.ReadAt(e, table*sector+i*width); err != nil {
-			return 0, 0, err
+			return 0, 0, false, err
 		}
 		first, last := int64(le.Uint64(e[32:])), int64(le.Uint64(e[40:]))
 		boot := make([]byte, 11)
-		if _, err := disk.ReadAt(boot, first*sector); err == nil && string(boot[3:]) == "NTFS    " {
-			return first * sector, (last - first + 1) * sector, nil
+		if _, err := disk.ReadAt(boot, first*sector); err != nil {
+			continue
+		}
+		if kind := string(boot[3:]); kind == "NTFS    " || kind == "-FVE-FS-" {
+			return first * sector, (last - first + 1) * sector, kind == "-FVE-FS-", nil
 		}
 	}
-	return 0, 0, errors.New("the disk has no NTFS volume")
+	return 0, 0, false, errors.New("the disk has no NTFS volume")
 }

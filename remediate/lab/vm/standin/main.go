@@ -87,7 +87,7 @@ func boot() error {
 			return fmt.Errorf("cannot mount %s: %w", m[1], err)
 		}
 	}
-	if err := loadModules("virtio_pci", "virtio_blk", "fuse", "virtio_net", "af_packet"); err != nil {
+	if err := loadModules("virtio_pci", "virtio_blk", "fuse", "virtio_net", "af_packet", "qemu_fw_cfg"); err != nil {
 		return err
 	}
 	if b, err := os.ReadFile("/sys/kernel/security/lockdown"); err == nil && strings.Contains(string(b), "[integrity]") {
@@ -96,11 +96,14 @@ func boot() error {
 	return look()
 }
 
-// look mounts the NTFS volume read-only and returns a *faultError if it holds the faulty file.
+// look opens the volume read-only and returns a *faultError if it holds the faulty file.
 func look() error {
-	dev, err := findVolume(10 * time.Second)
+	dev, locked, err := findVolume(10 * time.Second)
 	if err != nil {
 		return err
+	}
+	if locked {
+		return lookInside(dev)
 	}
 	const dir = "/run/c"
 	if err := os.MkdirAll(dir, 0o755); err != nil {

@@ -12,6 +12,9 @@ import (
 	"path/filepath"
 	"strings"
 	"time"
+
+	"unbrick/bitlocker/fve"
+	"unbrick/playbooks/diskimage"
 )
 
 // Facts of 2024-07-19, as published: the channel file 291 of that day made the driver read
@@ -65,34 +68,74 @@ func inspect(volume fs.FS) error {
 	return nil
 }
 
-// findVolume returns the device of the NTFS volume, which may take a moment to appear.
-func findVolume(patience time.Duration) (string, error) {
+// findVolume returns the device of the NTFS volume, which may take a moment to appear, and
+// whether it is a BitLocker volume.
+func findVolume(patience time.Duration) (dev string, locked bool, err error) {
 	deadline := time.Now().Add(patience)
 	for {
 		names, _ := filepath.Glob("/sys/class/block/*") // the pattern is valid
 		for _, name := range names {
 			dev := "/dev/" + filepath.Base(name)
-			if isNTFS(dev) {
-				return dev, nil
+			switch signature(dev) {
+			case "NTFS    ":
+				return dev, false, nil
+			case "-FVE-FS-":
+				return dev, true, nil
 			}
 		}
 		if time.Now().After(deadline) {
-			return "", fmt.Errorf("no NTFS volume among %d block devices", len(names))
+			return "", false, fmt.Errorf("no NTFS volume among %d block devices", len(names))
 		}
 		time.Sleep(50 * time.Millisecond)
 	}
 }
 
-// isNTFS says whether the boot sector of dev has the name of the file system.
-func isNTFS(dev string) bool {
+// signature returns the name of the file system in the boot sector of dev.
+func signature(dev string) string {
 	f, err := os.Open(dev)
 	if err != nil {
-		return false
+		return ""
 	}
 	defer f.Close()
 	sector := make([]byte, 512)
 	if _, err := f.ReadAt(sector, 0); err != nil {
-		return false
+		return ""
 	}
-	return string(sector[3:11]) == "NTFS    "
+	return string(sector[3:11])
+}
+
+// masterKey is where the firmware has what a TPM would give out.
+const masterKey = "/sys/firmware/qemu_fw_cfg/by_name/opt/unbrick/tpm/raw"
+
+// lookInside looks at a BitLocker volume as look does, with the key from the firmware. There
+// is no file system to mount: it reads the plain text itself.
+func lookInside(dev string) error {
+	key, err := os.ReadFile(masterKey)
+	if err != nil || len(key) != 32 {
+		return fmt.Errorf("the TPM does not give out the key of %s: %d bytes, %v", dev, len(key), err)
+	}
+	f, err := os.Open(dev)
+	if err != nil {
+		return err
+	}
+	defer f.Close()
+	v, err := fve.Parse(f)
+	if err != nil {
+		return err
+	}
+	u, err := v.UnlockMaster([32]byte(key))
+	if err != nil {
+		return err
+	}
+	defer u.Close()
+	r, err := u.Reader(f)
+	if err != nil {
+		return err
+	}
+	volume, err := diskimage.OpenVolume(r, v.Size)
+	if err != nil {
+		return err
+	}
+	say("BitLocker is on, the TPM gave the key")
+	return inspect(volume)
 }
