@@ -17,11 +17,12 @@ import (
 func fixCommand() *cli.Command {
 	return &cli.Command{
 		Name: "fix", Usage: "repair one host, for the helpdesk: same stages, same ledger", ArgsUsage: "HOST", Action: fix,
-		Flags: append(fleetFlags(), stateFlag(), playbookFlag(), keysFlag(), imageFlag(), dryRunFlag(), jsonFlag(), logFlag()),
+		Flags: append(append(fleetFlags(), listenFlags()...), stateFlag(), playbookFlag(), keysFlag(), imageFlag(), dryRunFlag(), jsonFlag(), logFlag()),
 		Description: `Has a state of its own beside that of the run, so that a halted or finished run is no
 hindrance; cut off, the same command goes on. A host that a run is treating right now is left to it.
 
-   unbrick fix SYD-00012 -i fleet.csv -c unbrick.yaml`,
+   unbrick fix SYD-00012 -i fleet.csv -c unbrick.yaml
+   unbrick fix SYD-00012 -c unbrick.yaml --listen :8444 --image-listen :8081   while a run goes on`,
 	}
 }
 

@@ -4,6 +4,8 @@ import (
 	"encoding/json"
 	"fmt"
 	"io"
+	"net"
+	"net/url"
 	"os"
 
 	"github.com/urfave/cli/v2"
@@ -51,6 +53,14 @@ func imageFlag() cli.Flag {
 	return &cli.StringFlag{Name: "image", Usage: "`FOLDER` of the rescue image, made by unbrick image build (default: unbrick-image)"}
 }
 
+// listenFlags are for a second command on one machine, whose ports the first one has.
+func listenFlags() []cli.Flag {
+	return []cli.Flag{
+		&cli.StringFlag{Name: "listen", Usage: "`ADDRESS` for the rescue system, as :8444, instead of rescue.listen"},
+		&cli.StringFlag{Name: "image-listen", Usage: "`ADDRESS` for BMCs, as :8081, instead of rescue.image_listen"},
+	}
+}
+
 // fleetFlags are those of every command that reads the fleet.
 func fleetFlags() []cli.Flag {
 	return []cli.Flag{inventoryFlag(), configFlag(), mapFlag(), skipBadFlag(), onlyFlag()}
@@ -75,8 +85,25 @@ func settings(c *cli.Context) (*config, error) {
 	if v := c.StringSlice("keys"); len(v) > 0 {
 		cfg.Keys = v
 	}
+	listenAt(c.String("listen"), &cfg.Rescue.Listen, &cfg.Rescue.URL)
+	listenAt(c.String("image-listen"), &cfg.Rescue.ImageListen, &cfg.Rescue.ImageURL)
 	cfg.SkipBad = cfg.SkipBad || c.Bool("skip-bad")
 	return cfg, nil
+}
+
+// listenAt changes where the rescue server listens, and with it the port that hosts are told.
+func listenAt(address string, listen, told *string) {
+	if address == "" {
+		return
+	}
+	*listen = address
+	u, err := url.Parse(*told)
+	_, port, portErr := net.SplitHostPort(address)
+	if *told == "" || err != nil || portErr != nil {
+		return
+	}
+	u.Host = net.JoinHostPort(u.Hostname(), port)
+	*told = u.String()
 }
 
 // printJSON writes v to standard output, indented for a person who looks at it too.

@@ -21,7 +21,7 @@ import (
 func runCommand() *cli.Command {
 	return &cli.Command{
 		Name: "run", Usage: "repair the fleet; the same command resumes", Action: run,
-		Flags: append(fleetFlags(), stateFlag(), playbookFlag(), keysFlag(), imageFlag(), dryRunFlag(), jsonFlag(), logFlag(),
+		Flags: append(append(fleetFlags(), listenFlags()...), stateFlag(), playbookFlag(), keysFlag(), imageFlag(), dryRunFlag(), jsonFlag(), logFlag(),
 			&cli.StringFlag{Name: "as", Usage: "`NAME` of this process among those that share a state in PostgreSQL (default: the machine's)"},
 			&cli.StringFlag{Name: "sites", Usage: "with a shared state: take hosts of these `SITES` alone, as SYD,AKL: those that this machine reaches"}),
 		Description: `Takes the hosts in the order of the plan, a window at a time, and ends when each has a verdict.

@@ -137,7 +137,7 @@ func (k *kit) serve(ctx context.Context, base rescue.Base) error {
 		Terms: func(remediate.Target) rescue.Terms { return terms },
 	})
 	if err != nil {
-		return hinted(err, "another run on this machine may hold the port; rescue.listen and rescue.image_listen name others")
+		return hinted(err, "another run on this machine may hold the port; --listen and --image-listen give others (rescue.listen and rescue.image_listen in unbrick.yaml)")
 	}
 	k.closers = append(k.closers, k.server)
 	return nil
@@ -174,18 +174,19 @@ func openStore(c *cli.Context, cfg *config) (*engine.Store, error) {
 // shared says whether the state is in a database that other machines reach too.
 func shared(state string) bool { return strings.Contains(state, "://") }
 
-// redactedState leaves out the password of a database address.
+// redactedState leaves out of a database address where a password may be: after the user's
+// name, and among the parameters.
 func redactedState(state string) string {
 	scheme, rest, ok := strings.Cut(state, "://")
 	if !ok {
 		return state
 	}
-	user, at, ok := strings.Cut(rest, "@")
-	if !ok {
-		return state
+	rest, _, _ = strings.Cut(rest, "?")
+	if at := strings.LastIndex(rest, "@"); at >= 0 {
+		user, _, _ := strings.Cut(rest[:at], ":")
+		rest = user + rest[at:]
 	}
-	user, _, _ = strings.Cut(user, ":")
-	return scheme + "://" + user + "@" + at
+	return scheme + "://" + rest
 }
 
 // stateExists refuses to make an empty state where somebody wanted to read one.

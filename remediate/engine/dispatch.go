@@ -140,7 +140,7 @@ func (w *worker) outcomes(ctx context.Context, tx *sql.Tx, since int64) (Outcome
 		return out, err
 	}
 	rows, err = tx.QueryContext(ctx, `SELECT verdict FROM hosts WHERE run = $1 AND ended > 0 AND ended > $2
-		AND state = 'done' AND touched = 1 ORDER BY ended DESC LIMIT 100`, w.run.ID, since)
+		AND state = 'done' AND touched = 1 AND cancel = '' ORDER BY ended DESC LIMIT 100`, w.run.ID, since)
 	if err != nil {
 		return out, err
 	}

@@ -92,7 +92,7 @@ func (t Timeouts) of(s remediate.Stage) time.Duration {
 // Outcomes are what the stop rule decides by.
 type Outcomes struct {
 	Count
-	Recent []remediate.Verdict // of the hosts that were entered and ended last, newest first, at most 100; since the run was resumed
+	Recent []remediate.Verdict // of the hosts that were entered, not cancelled, and ended last, newest first, at most 100; since the run was resumed
 }
 
 // An Event is one step of one host, or its verdict.
