@@ -184,6 +184,7 @@ func TestChangedCheckpointsAreNoticed(t *testing.T) {
 		"exchanged":      {append(bytes.Clone(lines[1]), lines[0]...), "line 2 of the checkpoints has 2 records, fewer than the 4 before"},
 		"another's":      {append(bytes.Clone(lines[0]), foreign...), "line 2 of the checkpoints is signed by another key"},
 		"something else": {[]byte("{}\n"), "line 1 of the checkpoints is not a checkpoint"},
+		"more behind it": {bytes.Replace(b, []byte("}\n"), []byte("} {}\n"), 1), "line 1 of the checkpoints is not a checkpoint"},
 		"not JSON":       {[]byte("hello\n"), "line 1 of the checkpoints is not a checkpoint"},
 		"one more field": {bytes.Replace(b, []byte(`{"records"`), []byte(`{"note":"x","records"`), 1), "line 1 of the checkpoints is not a checkpoint"},
 	} {
@@ -191,6 +192,44 @@ func TestChangedCheckpointsAreNoticed(t *testing.T) {
 			t.Errorf("%s: error %v\n want %s", name, err, test.err)
 		}
 	}
+}
+
+// The law: with any byte changed, the checkpoints are refused or say the same.
+func FuzzReadCheckpoints(f *testing.F) {
+	path := filepath.Join(f.TempDir(), "ledger")
+	for range 2 {
+		l, err := bitlocker.OpenLedger(path)
+		if err != nil {
+			f.Fatal(err)
+		}
+		if err := errors.Join(l.Record(f.Context(), release("PC1")), l.Close()); err != nil {
+			f.Fatal(err)
+		}
+	}
+	whole, err := os.ReadFile(bitlocker.CheckpointsName(path))
+	if err != nil {
+		f.Fatal(err)
+	}
+	want, err := bitlocker.ReadCheckpoints(bytes.NewReader(whole))
+	if err != nil || len(want) != 2 {
+		f.Fatal(len(want), err)
+	}
+	for i, b := range []byte("\n 9\"{}Aa\x00") {
+		f.Add(uint(i*37), b)
+	}
+	f.Fuzz(func(t *testing.T, at uint, b byte) {
+		text := bytes.Clone(whole)
+		text[at%uint(len(text))] = b
+		got, err := bitlocker.ReadCheckpoints(bytes.NewReader(text))
+		if err != nil {
+			return
+		}
+		for i, c := range got { // a line end that was changed leaves one the fewer
+			if c.Records != want[i].Records || c.Head != want[i].Head || !c.Time.Equal(want[i].Time) {
+				t.Errorf("byte %d changed to %q: %+v", at, b, c)
+			}
+		}
+	})
 }
 
 // A ledger that has lost records takes no more, so no key leaves, and signs nothing.

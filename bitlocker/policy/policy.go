@@ -61,13 +61,13 @@ func CheckReason(reason string) error {
 }
 
 // Tokens returns how many keys actor may have now without another person, after the past. Keys
-// of approved requests do not count. A record from the future, left by a clock that was wrong,
+// of approved requests and keys that were withheld do not count. A record from the future, left by a clock that was wrong,
 // counts as one of now.
 func (l Limits) Tokens(past []bitlocker.Event, actor string, now time.Time) int {
 	hour := bucket{size: float64(l.Hour), refill: time.Hour}
 	day := bucket{size: float64(l.Day), refill: 24 * time.Hour}
 	for _, e := range past {
-		if e.Release == nil || !e.Person || e.Release.Request != "" || !SamePerson(e.Actor, actor) {
+		if e.Release == nil || !e.Person || e.Withheld || e.Release.Request != "" || !SamePerson(e.Actor, actor) {
 			continue
 		}
 		at := e.Time

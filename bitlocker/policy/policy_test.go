@@ -43,6 +43,10 @@ func TestTokens(t *testing.T) {
 	for _, e := range machine {
 		e.Release.Person = false
 	}
+	withheld := shown("alice", 10, 0)
+	for _, e := range withheld {
+		e.Release.Withheld = true
+	}
 	for _, test := range []struct {
 		name string
 		past []bitlocker.Event
@@ -59,6 +63,7 @@ func TestTokens(t *testing.T) {
 		{"another's do not count", shown("bob", 30, 0), 0, 30},
 		{"the same account, written otherwise", shown(`CORP\Alice`, 12, 0), 0, 18},
 		{"those that two agreed on do not count", approved("alice", 40, 0), 0, 30},
+		{"those that never left do not count", withheld, 0, 30},
 		{"those of programs do not count", machine, 0, 30},
 		{"the day ends before the hour", join(shown("alice", 30, 0), shown("alice", 30, time.Hour), shown("alice", 30, 2*time.Hour),
 			shown("alice", 30, 3*time.Hour), shown("alice", 30, 4*time.Hour)), 5 * time.Hour, 30}, // 150 - 150 + 5/24 of 150 = 31

@@ -53,7 +53,7 @@ func requests(past []bitlocker.Event) []*State {
 			if s := byHash[e.Approved.Request]; s != nil && s.Approved.IsZero() && !SamePerson(s.Request.Actor, e.Approved.Actor) {
 				s.Approved, s.By = e.Time, e.Approved.Actor
 			}
-		case e.Release != nil && e.Release.Request != "":
+		case e.Release != nil && e.Release.Request != "" && !e.Withheld:
 			if s := byHash[e.Release.Request]; s != nil {
 				s.Used = append(s.Used, e.ID)
 			}

@@ -45,7 +45,7 @@ func keysApprove(c *cli.Context) error {
 	if err != nil {
 		return hinted(err, "unbrick keys audit says what is wrong with it")
 	}
-	defer ledger.Close()
+	defer closeLedger(c, ledger)
 	guard := newGuard(ledger, func(string) string { return "" })
 	if len(args) == 0 {
 		return listRequests(c, guard)

@@ -73,6 +73,9 @@ func keysAudit(c *cli.Context) error {
 		return hinted(err, "keep the file as it is: it is evidence. Compare it with the copy in your log system")
 	}
 	say(c, "%s: whole, %d records, head %.16s, %d checkpoints beside it and %d from elsewhere hold", name, a.Records, a.Head, len(a.Checkpoints), len(marks))
+	if len(keys) > 0 && len(a.Checkpoints) == 0 {
+		say(c, "the checkpoints that were beside the ledger are gone; what it has goes as far as those kept elsewhere")
+	}
 	if len(marks) == 0 {
 		say(c, "a tail that was cut off together with its checkpoints would not be seen: keep those of unbrick keys checkpoint elsewhere, and give them with --checkpoint")
 	}
@@ -119,7 +122,7 @@ func keysCheckpoint(c *cli.Context) error {
 	if err != nil {
 		return hinted(err, "unbrick keys audit says what is wrong with it")
 	}
-	defer ledger.Close()
+	defer closeLedger(c, ledger)
 	cp, err := ledger.Checkpoint(c.Context)
 	if err != nil {
 		return err

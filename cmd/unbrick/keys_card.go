@@ -54,7 +54,7 @@ func keysCard(c *cli.Context) error {
 	if err != nil {
 		return err
 	}
-	defer d.Close()
+	defer closeLedger(c, d.ledger)
 	wanted, err := d.find(c.Context, args)
 	if err != nil {
 		return err
