@@ -24,6 +24,7 @@ type config struct {
 	Map       []string `yaml:"map"`      // columns by another name: "name=Hostname"
 	SkipBad   bool     `yaml:"skip_bad"` // leave bad rows out instead of stopping
 	Keys      []string `yaml:"keys"`     // key files
+	Escrows   []escrow `yaml:"escrows"`  // where more keys are
 	Ledger    string   `yaml:"ledger"`   // where releases of keys are recorded
 	Playbook  string   `yaml:"playbook"` // name or file
 	State     string   `yaml:"state"`    // file, or postgres://…
@@ -147,6 +148,9 @@ func (c *config) anchor(dir string) {
 	for i := range c.Keys {
 		c.Keys[i] = anchored(dir, c.Keys[i])
 	}
+	for _, e := range c.Escrows {
+		e.anchor(dir)
+	}
 	if !shared(c.State) {
 		c.State = anchored(dir, c.State)
 	}
@@ -154,11 +158,19 @@ func (c *config) anchor(dir string) {
 		c.Playbook = anchored(dir, c.Playbook)
 	}
 	for i := range c.Credentials {
-		if name, ok := strings.CutPrefix(string(c.Credentials[i].Password), "file:"); ok {
-			c.Credentials[i].Password = secret.Ref("file:" + anchored(dir, name))
-		}
+		anchorRef(dir, &c.Credentials[i].Password)
 	}
 }
+
+// anchorRef makes the path of a reference to a file relative to dir.
+func anchorRef(dir string, ref *secret.Ref) {
+	if name, ok := strings.CutPrefix(string(*ref), "file:"); ok {
+		*ref = secret.Ref("file:" + anchored(dir, name))
+	}
+}
+
+// hasKeys says whether any escrow is configured.
+func (c *config) hasKeys() bool { return len(c.Keys)+len(c.Escrows) > 0 }
 
 func anchored(dir, name string) string {
 	if name == "" || filepath.IsAbs(name) {

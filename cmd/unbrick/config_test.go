@@ -126,3 +126,34 @@ func TestRedactedState(t *testing.T) {
 		}
 	}
 }
+
+func TestEscrows(t *testing.T) {
+	dir := t.TempDir()
+	file := filepath.Join(dir, "unbrick.yaml")
+	write(t, filepath.Join(dir, "ad.secret"), "x")
+	write(t, file, `
+escrows:
+  - activedirectory: {name: dc1.corp.example, user: reader@corp.example, password: "file:ad.secret"}
+  - entra: {tenant: corp.example, token: "env:GRAPH_TOKEN"}
+  - vault: {url: "https://vault.corp.example:8200", token: "env:VAULT_TOKEN"}
+  - configmgr: {server: cm1.corp.example, database: CM_ABC, user: reader, password: "env:CM"}
+`)
+	cfg, err := loadConfig(file)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if got := string(cfg.Escrows[0].ActiveDirectory.Password); got != "file:"+filepath.Join(dir, "ad.secret") {
+		t.Errorf("the password is at %s", got)
+	}
+	for i, e := range cfg.Escrows {
+		if _, err := e.open(t.Context()); err != nil {
+			t.Errorf("escrows[%d]: %v", i, err)
+		}
+	}
+	if _, err := (escrow{Entra: &entraEscrow{}, Vault: &vaultEscrow{}}).open(t.Context()); err == nil {
+		t.Error("two escrows in one entry were taken")
+	}
+	if _, err := (escrow{}).open(t.Context()); err == nil {
+		t.Error("an empty entry was taken")
+	}
+}

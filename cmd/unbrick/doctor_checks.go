@@ -9,6 +9,7 @@ import (
 	"sync"
 	"time"
 
+	"unbrick/bitlocker"
 	"unbrick/inventory"
 	"unbrick/remediate"
 	"unbrick/remediate/rescue"
@@ -54,8 +55,8 @@ func (p *patient) image() {
 }
 
 func (p *patient) keys() {
-	if len(p.cfg.Keys) == 0 {
-		p.warn("keys", "keys: in unbrick.yaml, or --keys FILE", "no escrow of keys: encrypted disks cannot be opened")
+	if !p.cfg.hasKeys() {
+		p.warn("keys", "keys: or escrows: in unbrick.yaml, or --keys FILE", "no escrow of keys: encrypted disks cannot be opened")
 		return
 	}
 	sources, err := openKeys(p.c, p.cfg)
@@ -64,12 +65,27 @@ func (p *patient) keys() {
 		return
 	}
 	for _, s := range sources {
+		if err := p.probe(s); err != nil {
+			p.missing("keys", "the account must be allowed to read recovery keys; the README says how, escrow by escrow", fmt.Errorf("%v: %w", s, err))
+			continue
+		}
 		p.ok("keys", "%v", s)
 	}
 }
 
+// probe asks an escrow that can be asked whether it would give keys to this account.
+func (p *patient) probe(s bitlocker.Source) error {
+	prober, ok := s.(bitlocker.Prober)
+	if !ok {
+		return nil
+	}
+	ctx, cancel := context.WithTimeout(p.c.Context, 30*time.Second)
+	defer cancel()
+	return prober.Probe(ctx)
+}
+
 func (p *patient) ledger() {
-	if len(p.cfg.Keys) == 0 {
+	if !p.cfg.hasKeys() {
 		return
 	}
 	n, _, err := verifyLedgerFile(p.cfg.Ledger)

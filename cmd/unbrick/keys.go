@@ -24,26 +24,6 @@ func keysCommand() *cli.Command {
 	}
 }
 
-// openKeys opens the escrows of the configuration and says what is wrong with them.
-func openKeys(c *cli.Context, cfg *config) ([]bitlocker.Source, error) {
-	var sources []bitlocker.Source
-	for _, name := range cfg.Keys {
-		f, err := keyfile.Open(name)
-		if err != nil {
-			return nil, hinted(err, "a key file has the columns host, key_id, recovery_key, or those of the falcon-windows-host-recovery export")
-		}
-		for i, p := range f.Problems() {
-			if i == 20 {
-				say(c, "… and %d more in %s; unbrick keys check --json has all", len(f.Problems())-i, name)
-				break
-			}
-			say(c, "keys: %s", p)
-		}
-		sources = append(sources, f)
-	}
-	return sources, nil
-}
-
 type keysReport struct {
 	Hosts    int                 `json:"hosts"`
 	OnRecord int                 `json:"on_record"`
@@ -59,8 +39,8 @@ func keysCheck(c *cli.Context) error {
 	if err != nil {
 		return err
 	}
-	if len(cfg.Keys) == 0 {
-		return usage("give a key file with --keys FILE, or keys: in unbrick.yaml", "no escrow of keys")
+	if !cfg.hasKeys() {
+		return usage("give a key file with --keys FILE, or keys: or escrows: in unbrick.yaml", "no escrow of keys")
 	}
 	fleet, err := loadFleet(c, cfg)
 	if err != nil {

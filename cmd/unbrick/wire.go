@@ -90,6 +90,11 @@ func assemble(c *cli.Context, cfg *config, log *slog.Logger) (k *kit, err error)
 	if err != nil {
 		return k, err
 	}
+	for _, s := range sources {
+		if closer, ok := s.(io.Closer); ok {
+			k.closers = append(k.closers, closer)
+		}
+	}
 	if k.store, err = openStore(c, cfg); err != nil {
 		return k, err
 	}
