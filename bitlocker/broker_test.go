@@ -1,12 +1,14 @@
 package bitlocker_test
 
 import (
+	"bytes"
 	"context"
 	"encoding/json"
 	"errors"
 	"fmt"
 	"math/rand/v2"
 	"os"
+	"path/filepath"
 	"runtime"
 	"strings"
 	"syscall"
@@ -278,6 +280,30 @@ func TestDisagreement(t *testing.T) {
 		}
 	}
 
+	t.Run("on a ledger that verifies", func(t *testing.T) {
+		path := filepath.Join(t.TempDir(), "ledger")
+		l, err := bitlocker.OpenLedger(path)
+		if err != nil {
+			t.Fatal(err)
+		}
+		defer l.Close()
+		for range 2 {
+			broker := bitlocker.Broker{Sources: []bitlocker.Source{a, b}, Ledger: l}
+			if _, err := broker.Release(t.Context(), q, bitlocker.Recipient{Actor: "alice"}); err == nil {
+				t.Error("a key was released")
+			}
+		}
+		text, err := os.ReadFile(path)
+		if err != nil {
+			t.Fatal(err)
+		}
+		if n, _, err := bitlocker.VerifyLedger(bytes.NewReader(text)); n != 2 || err != nil {
+			t.Errorf("%d records, %v", n, err)
+		}
+		if !strings.Contains(string(text), `"disagree":[["directory"],["old.csv"]],"withheld":true,"again":1`) || keytest.Leaks(pc1.Key, string(text)) || keytest.Leaks(wrong, string(text)) {
+			t.Errorf("ledger:\n%s", text)
+		}
+	})
 	t.Run("a ledger that cannot be written", func(t *testing.T) {
 		refused := errors.New("refused")
 		broker := bitlocker.Broker{Sources: []bitlocker.Source{a, b}, Ledger: &recorder{err: refused}, FirstWins: true}

@@ -41,7 +41,7 @@ func (d *Directory) with(ctx context.Context, f func(*session) error) error {
 	select {
 	case s := <-d.idle:
 		err := d.use(ctx, s, f)
-		if !isNetwork(err) || ctx.Err() != nil {
+		if !isLost(err) || ctx.Err() != nil {
 			return err
 		}
 	default:
@@ -61,7 +61,7 @@ func (d *Directory) use(ctx context.Context, s *session, f func(*session) error)
 	if !stop() {
 		return ctx.Err()
 	}
-	if isNetwork(err) || s.conn.IsClosing() {
+	if isLost(err) || s.conn.IsClosing() {
 		s.conn.Close()
 		return err
 	}
@@ -73,7 +73,29 @@ func (d *Directory) use(ctx context.Context, s *session, f func(*session) error)
 	return err
 }
 
-func isNetwork(err error) bool { return ldap.IsErrorWithCode(err, ldap.ErrorNetwork) }
+// A lostError is of the connection, not of what was asked.
+type lostError struct{ err error }
+
+func (e *lostError) Error() string { return "the connection to the directory broke: " + e.err.Error() }
+func (e *lostError) Unwrap() error { return e.err }
+
+func isLost(err error) bool {
+	var lost *lostError
+	return errors.As(err, &lost)
+}
+
+// answered turns an error of a search into words. Whatever is not a server's answer was the
+// connection: go-ldap gives some of those errors a code, and not others.
+func answered(base string, err error) error {
+	var e *ldap.Error
+	switch {
+	case !errors.As(err, &e) || e.ResultCode >= ldap.ErrorNetwork:
+		return &lostError{err}
+	case e.ResultCode == ldap.LDAPResultNoSuchObject:
+		return fmt.Errorf("the directory has no %s that this account may see", base)
+	}
+	return fmt.Errorf("cannot search the directory: %w", err)
+}
 
 // open connects, logs on and asks what the server is.
 func (d *Directory) open(ctx context.Context) (*session, error) {
@@ -129,11 +151,8 @@ func (s *session) search(ctx context.Context, base, filter string, attributes ..
 		}
 		res, err := s.conn.Search(ldap.NewSearchRequest(base, ldap.ScopeWholeSubtree, ldap.NeverDerefAliases, 0, 0, false,
 			filter, attributes, []ldap.Control{page}))
-		if ldap.IsErrorWithCode(err, ldap.LDAPResultNoSuchObject) {
-			return nil, fmt.Errorf("the directory has no %s that this account may see", base)
-		}
 		if err != nil {
-			return nil, fmt.Errorf("cannot search the directory: %w", err)
+			return nil, answered(base, err)
 		}
 		all = append(all, res.Entries...)
 		next, ok := ldap.FindControl(res.Controls, ldap.ControlTypePaging).(*ldap.ControlPaging)
@@ -154,10 +173,8 @@ func (s *session) any(ctx context.Context, base, filter string) (bool, error) {
 	switch {
 	case ldap.IsErrorWithCode(err, ldap.LDAPResultSizeLimitExceeded): // there are more than one
 		return true, nil
-	case ldap.IsErrorWithCode(err, ldap.LDAPResultNoSuchObject):
-		return false, fmt.Errorf("the directory has no %s that this account may see", base)
 	case err != nil:
-		return false, fmt.Errorf("cannot search the directory: %w", err)
+		return false, answered(base, err)
 	}
 	return len(res.Entries) > 0, nil
 }
