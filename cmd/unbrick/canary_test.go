@@ -1,16 +1,43 @@
 package main
 
 import (
+	"fmt"
 	"io/fs"
 	"os"
 	"path/filepath"
+	"regexp"
 	"strings"
 	"testing"
 
 	"unbrick/bitlocker"
 	"unbrick/bitlocker/keytest"
 	"unbrick/remediate/lab"
+	"unbrick/remediate/lab/testenv"
 )
+
+// TestNoCore: the program may not leave a core file, however it ends.
+func TestNoCore(t *testing.T) {
+	testenv.Need(t, "/proc/self/limits")
+	l := startTestLab(t, lab.Options{Hosts: 3, Plain: true})
+	s := unbrick(t, runOn(l)...)
+	if err := s.Start(); err != nil {
+		t.Fatal(err)
+	}
+	done := make(chan struct{})
+	go func() {
+		s.Wait()
+		close(done)
+	}()
+	waitForActions(l, 2, done)
+	limits, err := os.ReadFile(fmt.Sprintf("/proc/%d/limits", s.Process.Pid))
+	if err != nil {
+		t.Fatal(err)
+	}
+	if !regexp.MustCompile(`(?m)^Max core file size +0 +0 `).Match(limits) {
+		t.Errorf("a core file may be written:\n%s", limits)
+	}
+	<-done
+}
 
 // TestNoSecretGetsOut does a whole run with the log at its loudest, then every command that
 // reads, and looks for each recovery key and for the password of the BMCs in all that was

@@ -2,8 +2,14 @@
 // that open first, first.
 package main
 
-import "os"
+import (
+	"fmt"
+	"os"
+)
 
 func main() {
+	if err := withoutCore(); err != nil {
+		fmt.Fprintf(os.Stderr, "unbrick: a crash may leave a core file: %v\n", err)
+	}
 	os.Exit(execute(os.Args, os.Stdout, os.Stderr))
 }
