@@ -68,24 +68,31 @@ func AuditLedger(path string, marks ...Mark) (a AuditReport, err error) {
 
 // readMarked verifies the ledger and compares it with the marks.
 func readMarked(ledger io.Reader, marks []Mark) (n int, head string, err error) {
-	at := map[int][]Mark{}
 	longest := 0
 	for _, m := range marks {
-		at[m.Records] = append(at[m.Records], m)
 		longest = max(longest, m.Records)
 	}
-	n, head, err = ReadLedger(ledger, func(e Event, hash string) error {
-		for _, m := range at[e.Seq] {
-			if !strings.HasPrefix(hash, m.Head) {
-				return &LedgerError{e.Seq, fmt.Sprintf("is not the one that checkpoint %s saw: the ledger was written anew", m)}
-			}
-		}
-		return nil
-	})
+	n, head, err = ReadLedger(ledger, compare(marks))
 	if err == nil && n < longest {
 		err = cutOff(n, longest)
 	}
 	return n, head, err
+}
+
+// compare returns what tells a record that is not the one that a mark saw.
+func compare(marks []Mark) func(e Event, hash string) error {
+	at := map[int][]Mark{}
+	for _, m := range marks {
+		at[m.Records] = append(at[m.Records], m)
+	}
+	return func(e Event, hash string) error {
+		for _, m := range at[e.Seq] {
+			if !strings.HasPrefix(hash, m.Head) {
+				return &LedgerError{e.Seq, fmt.Sprintf("is not the one that checkpoint %d:%.16s saw: the ledger was written anew", m.Records, m.Head)}
+			}
+		}
+		return nil
+	}
 }
 
 func cutOff(has, saw int) error {

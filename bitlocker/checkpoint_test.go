@@ -232,12 +232,30 @@ func FuzzReadCheckpoints(f *testing.F) {
 	})
 }
 
-// A ledger that has lost records takes no more, so no key leaves, and signs nothing.
+// A ledger that has lost records takes no more, so no key leaves, and what is left stays as it is.
 func TestLedgerCutBehindItsCheckpointIsRefused(t *testing.T) {
-	path, lines := signed(t)
-	write(t, path, lines[0])
-	if _, err := bitlocker.OpenLedger(path); err == nil || !strings.HasSuffix(err.Error(), "the ledger has 1 records and a checkpoint saw 4: its tail was cut off") {
-		t.Errorf("error %v", err)
+	const cut = "the ledger has %d records and a checkpoint saw 4: its tail was cut off"
+	for _, test := range []struct {
+		name string
+		keep func(lines [][]byte) []byte
+		err  string
+	}{
+		{"one line left", func(l [][]byte) []byte { return l[0] }, fmt.Sprintf(cut, 1)},
+		{"nothing left", func([][]byte) []byte { return nil }, fmt.Sprintf(cut, 0)},
+		{"cut within a line, as a crash does", func(l [][]byte) []byte { return bytes.Join([][]byte{l[0], l[1], l[2], l[3][:40]}, nil) }, fmt.Sprintf(cut, 3)},
+		{"written anew", rechain, "line 4 of the ledger is not the one that checkpoint 4:"},
+	} {
+		t.Run(test.name, func(t *testing.T) {
+			path, lines := signed(t)
+			left := test.keep(lines)
+			write(t, path, left)
+			if _, err := bitlocker.OpenLedger(path); err == nil || !strings.Contains(err.Error(), test.err) {
+				t.Errorf("error %v\n want %s", err, test.err)
+			}
+			if after, err := os.ReadFile(path); err != nil || !bytes.Equal(after, left) {
+				t.Errorf("the evidence was changed (%v)", err)
+			}
+		})
 	}
 }
 

@@ -2,9 +2,6 @@ package bitlocker
 
 import (
 	"context"
-	"crypto/sha256"
-	"encoding/hex"
-	"encoding/json"
 	"errors"
 	"fmt"
 	"io"
@@ -16,10 +13,12 @@ import (
 )
 
 // A Release is one key that went out: which, to whom, from where. It holds no digit of it. One
-// that is Withheld did not go out: escrows disagree about it.
+// that is Withheld did not go out: escrows disagree about it. One that names an Account is of
+// the password of that local account of the host, and of no key: its ID is zero.
 type Release struct {
 	Query
 	Recipient
+	Account  string     `json:"account,omitempty"`
 	Source   string     `json:"source"`             // the escrow that had it
 	Disagree [][]string `json:"disagree,omitempty"` // escrows that hold different keys for this id, a group each
 	Withheld bool       `json:"withheld,omitempty"` // so nothing was given out
@@ -39,12 +38,13 @@ type Ledger struct {
 	tail tail
 
 	signed int // records when this process last signed a checkpoint
+	floor  int // records that a checkpoint saw before this process began
 }
 
 // OpenLedger opens the ledger, or creates it for its owner alone. It reads all of it and
-// refuses one whose chain is broken, with a *[LedgerError], or that is shorter than it was at a
-// checkpoint beside it. A last line that a crash cut short
-// belongs to a key that never left: it is moved into a record of its own.
+// refuses one whose chain is broken, with a *[LedgerError], or that does not go as far as the
+// last checkpoint beside it. A last line that a crash cut short belongs to a key that never
+// left: it is moved into a record of its own.
 func OpenLedger(path string) (*Ledger, error) {
 	path, err := filepath.Abs(path) // the process may change its directory, the ledger stays
 	if err != nil {
@@ -78,22 +78,22 @@ func openLedgerFile(path string) (*os.File, error) {
 	return f, nil
 }
 
-// start reads the ledger and makes sure that it goes as far as its last checkpoint.
+// start reads the ledger and makes sure that it goes as far as its last checkpoint. Without
+// checkpoints, or with some that cannot be read, there is nothing to go by: keys audit says so.
 func (l *Ledger) start() error {
-	if err := l.catchUp(); err != nil {
-		return err
+	if f, err := os.Open(CheckpointsName(l.path)); err == nil {
+		defer f.Close()
+		if all, err := ReadCheckpoints(f); err == nil && len(all) > 0 {
+			l.floor = all[len(all)-1].Records
+			l.tail.each = compare([]Mark{{l.floor, all[len(all)-1].Head}})
+		}
 	}
-	l.signed = l.tail.seq
-	f, err := os.Open(CheckpointsName(l.path))
-	if err != nil {
-		return nil // none yet, or none that can be read: keys audit says so
+	err := l.catchUp()
+	if err == nil && l.tail.seq < l.floor {
+		err = cutOff(l.tail.seq, l.floor)
 	}
-	defer f.Close()
-	before, err := ReadCheckpoints(f)
-	if n := len(before); err == nil && n > 0 && before[n-1].Records > l.tail.seq {
-		return cutOff(l.tail.seq, before[n-1].Records)
-	}
-	return nil
+	l.signed, l.tail.each = l.tail.seq, nil
+	return err
 }
 
 // Record writes r and returns once it is on stable storage. A release that the same recipient
@@ -206,6 +206,9 @@ func (l *Ledger) catchUp() error {
 	if err != nil || torn == nil {
 		return err
 	}
+	if l.tail.seq < l.floor {
+		return cutOff(l.tail.seq, l.floor) // what a checkpoint saw was whole: no crash did that
+	}
 	if err := l.f.Truncate(l.tail.size); err != nil {
 		return fmt.Errorf("cannot cut off an incomplete line: %w", err)
 	}
@@ -238,44 +241,4 @@ func (l *Ledger) append(r Event) error {
 		_, _ = l.checkpoint()
 	}
 	return nil
-}
-
-// An Event is one line of the ledger: a release, or what stands about releases and the ledger
-// itself. Exactly one of Release, Asked, Approved and Cut is there.
-type Event struct {
-	Seq      int       `json:"seq"`
-	Time     time.Time `json:"time"`
-	*Release           // a key went out
-	Asked    *Request  `json:"asked,omitempty"`    // a person asked for keys that need a second person
-	Approved *Approval `json:"approved,omitempty"` // the second person agreed
-	Again    int       `json:"again,omitempty"`    // the record of the same release to the same recipient
-	Cut      string    `json:"cut,omitempty"`      // what stood in the incomplete line that was cut off here
-	Prev     string    `json:"prev"`               // hash of the line before; of the first, zeros
-}
-
-// maxCut is how much of an incomplete line is kept.
-const maxCut = 4 << 10
-
-// A line ends in the hash of all that stands before it in the line, so that any program can
-// check it without knowing how the record was encoded.
-const (
-	hashKey = `,"hash":"`
-	hashEnd = "\"}\n"
-	hashLen = len(hashKey) + 2*sha256.Size + len(hashEnd)
-)
-
-// line encodes the record and returns its hash beside it.
-func (r Event) line() (line []byte, hash string, err error) {
-	b, err := json.Marshal(r)
-	if err != nil {
-		return nil, "", fmt.Errorf("cannot encode the record: %w", err)
-	}
-	b = b[:len(b)-1] // without the brace
-	hash = sum(b)
-	return fmt.Appendf(b, "%s%s%s", hashKey, hash, hashEnd), hash, nil
-}
-
-func sum(b []byte) string {
-	h := sha256.Sum256(b)
-	return hex.EncodeToString(h[:])
 }
