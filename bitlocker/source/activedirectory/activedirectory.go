@@ -147,7 +147,10 @@ func (d *Directory) Lookup(ctx context.Context, q bitlocker.Query) (key bitlocke
 		key, err = d.pick(q, found, s.readOnly)
 		return err
 	})
-	return key, err
+	if err != nil {
+		return bitlocker.Key{}, err // also one that came while ctx ended
+	}
+	return key, nil
 }
 
 // pick returns the key of those objects that are of q.Host: a cloned or rejoined host may have
@@ -207,7 +210,10 @@ func (d *Directory) Index(ctx context.Context, host string) (entries []bitlocker
 		}
 		return nil
 	})
-	return entries, err
+	if err != nil {
+		return nil, err
+	}
+	return entries, nil
 }
 
 // computers returns where the computers of this name are.

@@ -30,6 +30,7 @@ type session struct {
 	domain   string // distinguished name
 	readOnly bool
 	sees     bool // the account has been shown to see some key
+	failed   bool // a search did: whatever the reason, nobody gets this session again
 }
 
 // with calls f with a session that nobody else uses. A connection that was idle may have been
@@ -61,7 +62,7 @@ func (d *Directory) use(ctx context.Context, s *session, f func(*session) error)
 	if !stop() {
 		return ctx.Err()
 	}
-	if isLost(err) || s.conn.IsClosing() {
+	if s.failed || s.conn.IsClosing() {
 		s.conn.Close()
 		return err
 	}
@@ -84,9 +85,10 @@ func isLost(err error) bool {
 	return errors.As(err, &lost)
 }
 
-// answered turns an error of a search into words. Whatever is not a server's answer was the
+// answered turns an error of a search into words, and gives the session up. Whatever is not a server's answer was the
 // connection: go-ldap gives some of those errors a code, and not others.
-func answered(base string, err error) error {
+func (s *session) answered(base string, err error) error {
+	s.failed = true
 	var e *ldap.Error
 	switch {
 	case !errors.As(err, &e) || e.ResultCode >= ldap.ErrorNetwork:
@@ -152,7 +154,7 @@ func (s *session) search(ctx context.Context, base, filter string, attributes ..
 		res, err := s.conn.Search(ldap.NewSearchRequest(base, ldap.ScopeWholeSubtree, ldap.NeverDerefAliases, 0, 0, false,
 			filter, attributes, []ldap.Control{page}))
 		if err != nil {
-			return nil, answered(base, err)
+			return nil, s.answered(base, err)
 		}
 		all = append(all, res.Entries...)
 		next, ok := ldap.FindControl(res.Controls, ldap.ControlTypePaging).(*ldap.ControlPaging)
@@ -174,7 +176,7 @@ func (s *session) any(ctx context.Context, base, filter string) (bool, error) {
 	case ldap.IsErrorWithCode(err, ldap.LDAPResultSizeLimitExceeded): // there are more than one
 		return true, nil
 	case err != nil:
-		return false, answered(base, err)
+		return false, s.answered(base, err)
 	}
 	return len(res.Entries) > 0, nil
 }
