@@ -85,8 +85,8 @@ func isLost(err error) bool {
 	return errors.As(err, &lost)
 }
 
-// answered turns an error of a search into words, and gives the session up. Whatever is not a server's answer was the
-// connection: go-ldap gives some of those errors a code, and not others.
+// answered turns an error of a search into words, and gives the session up. Whatever is not a
+// server's answer was the connection: go-ldap gives some of those errors a code, and not others.
 func (s *session) answered(base string, err error) error {
 	s.failed = true
 	var e *ldap.Error
