@@ -19,7 +19,7 @@ var ErrNoKey = errors.New("no recovery key on record")
 // A Query asks for the key of one protector. Host narrows it where the escrow files keys
 // under hosts, and is what the ledger shows; it never replaces ID.
 type Query struct {
-	ID   KeyID  `json:"key_id"`
+	ID   KeyID  `json:"key_id,omitzero"`
 	Host string `json:"host,omitempty"`
 }
 
@@ -46,6 +46,16 @@ type Prober interface {
 	// Probe reaches the escrow and checks what it lets this account do. It reads no key. Its
 	// error names what is missing.
 	Probe(ctx context.Context) error
+}
+
+// A Rotator is a Source that can have a protector replaced on the host itself. Optional.
+type Rotator interface {
+	// Rotate asks for a new protector in the place of q.ID, which has to be one of q.Host: if
+	// the escrow has it under another, nothing is asked and the error is a *WrongHostError.
+	// It returns when that is asked, long before the host does it: the new protector shows in
+	// the Index. The host removes the old one after it has escrowed the new one. Asking twice
+	// is harmless.
+	Rotate(ctx context.Context, q Query) error
 }
 
 // An Entry is what an escrow says of one key without showing it.

@@ -9,13 +9,14 @@ import (
 )
 
 // An Event is one line of the ledger: a release, or what stands about releases and the ledger
-// itself. Exactly one of Release, Asked, Approved and Cut is there.
+// itself. Exactly one of Release, Asked, Approved, Rotation and Cut is there.
 type Event struct {
 	Seq      int       `json:"seq"`
 	Time     time.Time `json:"time"`
 	*Release           // a key went out
 	Asked    *Request  `json:"asked,omitempty"`    // a person asked for keys that need a second person
 	Approved *Approval `json:"approved,omitempty"` // the second person agreed
+	Rotation *Rotation `json:"rotation,omitempty"` // a protector whose key went out is being replaced
 	Again    int       `json:"again,omitempty"`    // the record of the same release to the same recipient
 	Cut      string    `json:"cut,omitempty"`      // what stood in the incomplete line that was cut off here
 	Prev     string    `json:"prev"`               // hash of the line before; of the first, zeros

@@ -61,6 +61,14 @@ func (x Exporter) id(id string) string {
 	return hex.EncodeToString(h.Sum(nil)[:16])
 }
 
+// keyID is id for what may be of no key.
+func (x Exporter) keyID(id KeyID) string {
+	if id.IsZero() {
+		return ""
+	}
+	return x.id(id.String())
+}
+
 // json is the record as on the ledger, with its hash.
 func (x Exporter) json(e Event, hash string) ([]byte, error) {
 	b, err := json.Marshal(e)
@@ -87,6 +95,16 @@ func (x Exporter) hide(m map[string]any) {
 	if cut, ok := m["cut"].(string); ok {
 		m["cut"] = fmt.Sprintf("%d bytes", len(cut))
 	}
+	if r, ok := m["rotation"].(map[string]any); ok {
+		x.hide(r)
+		if id, ok := r["new"].(string); ok {
+			r["new"] = x.id(id)
+		}
+		known, _ := r["known"].([]any)
+		for i, id := range known {
+			known[i] = x.id(fmt.Sprint(id))
+		}
+	}
 	if asked, ok := m["asked"].(map[string]any); ok {
 		keys, _ := asked["keys"].([]any)
 		for _, k := range keys {
@@ -108,6 +126,8 @@ func class(e Event) string {
 		return "asked"
 	case e.Approved != nil:
 		return "approved"
+	case e.Rotation != nil:
+		return "rotation"
 	}
 	return "cut"
 }
@@ -124,8 +144,11 @@ func (x Exporter) cef(e Event, hash string) string {
 		if kind == "withheld" {
 			severity, name = 7, "recovery key withheld: escrows disagree"
 		}
+		if e.Account != "" {
+			severity, name = 6, "password of a local account given out"
+		}
 		ext = append(ext, "suser", e.Actor, "dhost", e.Host, "act", e.Purpose, "reason", e.Reason,
-			"cs1", x.id(e.ID.String()), "cs3", e.Run, "cs4", e.Address, "cs5", e.Release.Request, "cs6", e.Release.Source)
+			"duser", e.Account, "cs1", x.keyID(e.ID), "cs3", e.Run, "cs4", e.Address, "cs5", e.Release.Request, "cs6", e.Release.Source)
 	case "asked":
 		severity, name = 7, "recovery keys asked for that need a second person"
 		ext = append(ext, "suser", e.Asked.Actor, "act", e.Asked.Purpose, "reason", e.Asked.Reason, "cs5", e.Asked.Hash(),
@@ -133,6 +156,9 @@ func (x Exporter) cef(e Event, hash string) string {
 	case "approved":
 		severity, name = 7, "request for recovery keys approved"
 		ext = append(ext, "suser", e.Approved.Actor, "cs5", e.Approved.Request)
+	case "rotation":
+		severity, name = 3, "replacement of a recovery key: "+string(e.Rotation.Step)
+		ext = append(ext, "suser", e.Rotation.By, "dhost", e.Rotation.Host, "act", string(e.Rotation.Step), "cs1", x.keyID(e.Rotation.ID))
 	case "cut":
 		severity, name = 5, "incomplete record cut off after a crash"
 	}

@@ -32,6 +32,13 @@ func everyKind(t *testing.T) string {
 	if err := l.Record(t.Context(), split); err != nil {
 		t.Fatal(err)
 	}
+	id := filing("PC1").ID
+	if err := l.RecordRotation(t.Context(), bitlocker.Rotation{Query: release("PC1").Query, Step: bitlocker.RotationAsked, By: "Entra ID", Known: []bitlocker.KeyID{id}, New: id}); err != nil {
+		t.Fatal(err)
+	}
+	if err := l.Record(t.Context(), bitlocker.Release{Query: bitlocker.Query{Host: "PC1"}, Account: "Administrator", Source: "Entra ID"}); err != nil {
+		t.Fatal(err)
+	}
 	l.Close()
 	b, _ := os.ReadFile(path)
 	write(t, path, b, []byte(`{"seq":6,"key_id":"`+filing("PC1").ID.String()))
@@ -57,7 +64,7 @@ func export(t *testing.T, path string, x bitlocker.Exporter) []string {
 func TestExport(t *testing.T) {
 	path := everyKind(t)
 	id := filing("PC1").ID.String()
-	kinds := []string{"release", "asked", "approved", "release", "withheld", "cut"}
+	kinds := []string{"release", "asked", "approved", "release", "withheld", "rotation", "release", "cut"}
 	for _, salt := range []string{"", "incident 7"} {
 		for _, format := range []string{"json", "cef", "syslog"} {
 			out := export(t, path, bitlocker.Exporter{Format: format, Salt: []byte(salt)})
@@ -127,6 +134,10 @@ func TestExportForms(t *testing.T) {
 		if !strings.Contains(cef, must) {
 			t.Errorf("%s\n lacks %s", cef, must)
 		}
+	}
+	cef = export(t, path, bitlocker.Exporter{Format: "cef"})[6]
+	if !strings.Contains(cef, "|password of a local account given out|6|") || !strings.Contains(cef, " duser=Administrator ") || strings.Contains(cef, "cs1") {
+		t.Errorf("%s: not a password", cef)
 	}
 	header := regexp.MustCompile(`^<109>1 \d{4}-\d\d-\d\dT\d\d:\d\d:\d\d\.\d{6}Z - unbrick - approved - CEF:0\|`)
 	if line := export(t, path, bitlocker.Exporter{Format: "syslog"})[2]; !header.MatchString(line) {
