@@ -65,7 +65,7 @@ func (c Card) symbols() (square symbol, bars [2]symbol, err error) {
 		if err != nil {
 			return square, bars, fmt.Errorf("cannot draw the bars of host %s", c.Host)
 		}
-		bars[i] = newSymbol(b, quietBars, 4, 24)
+		bars[i] = newSymbol(b, quietBars, 3, 32) // 561 pixels: no browser shrinks that to fit A4
 	}
 	return square, bars, nil
 }

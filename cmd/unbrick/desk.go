@@ -131,19 +131,36 @@ func idDigits(s string) (string, error) {
 	return digits, nil
 }
 
-// find returns the one protector of each host that is wanted.
+// find returns the one protector of each host that is wanted. Among several hosts an id is for
+// those that have it.
 func (d *desk) find(ctx context.Context, hosts []string) ([]bitlocker.Query, error) {
 	holdings, err := d.broker.Check(ctx, hosts)
 	if err != nil {
 		return nil, err
 	}
 	wanted := make([]bitlocker.Query, len(hosts))
+	unused := slices.Clone(d.ids)
 	for i, h := range holdings {
-		if wanted[i], err = choose(h, d.ids); err != nil {
+		ids := d.ids
+		if len(hosts) > 1 {
+			ids = slices.DeleteFunc(slices.Clone(ids), func(id string) bool {
+				return !slices.ContainsFunc(h.Entries, func(e bitlocker.Entry) bool { return begins(e.ID, id) })
+			})
+		}
+		if wanted[i], err = choose(h, ids); err != nil {
 			return nil, err
 		}
+		unused = slices.DeleteFunc(unused, func(id string) bool { return begins(wanted[i].ID, id) })
+	}
+	if len(unused) > 0 {
+		return nil, usage("compare it with the recovery screen", "no key of these hosts has an id that begins with %s", strings.Join(unused, " or "))
 	}
 	return wanted, nil
+}
+
+// begins says whether the hex digits of the id begin so.
+func begins(id bitlocker.KeyID, digits string) bool {
+	return strings.HasPrefix(strings.ReplaceAll(id.String(), "-", ""), digits)
 }
 
 // choose returns the usable key of a holding whose id begins so, or the only one. Its errors
@@ -152,9 +169,8 @@ func choose(h bitlocker.Holding, prefixes []string) (bitlocker.Query, error) {
 	fit := map[bitlocker.KeyID]bitlocker.Entry{}
 	var bad []string
 	for _, e := range h.Entries {
-		digits := strings.ReplaceAll(e.ID.String(), "-", "")
 		switch {
-		case len(prefixes) > 0 && !slices.ContainsFunc(prefixes, func(p string) bool { return strings.HasPrefix(digits, p) }):
+		case len(prefixes) > 0 && !slices.ContainsFunc(prefixes, func(p string) bool { return begins(e.ID, p) }):
 		case !e.Valid && e.Reason != "":
 			bad = append(bad, fmt.Sprintf("%s in %s: %s", e.ID, e.Source, e.Reason))
 		default:
