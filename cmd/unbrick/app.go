@@ -67,6 +67,7 @@ func commands() []*cli.Command {
 func prepare(c *cli.Command) {
 	c.OnUsageError = usageError
 	c.CustomHelpTemplate = helpTemplate
+	c.HideHelpCommand = true
 	for _, sub := range c.Subcommands {
 		prepare(sub)
 	}

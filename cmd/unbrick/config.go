@@ -21,14 +21,15 @@ import (
 // default; paths in the file are relative to the file.
 type config struct {
 	Inventory string   `yaml:"inventory"`
-	Map       []string `yaml:"map"`      // columns by another name: "name=Hostname"
-	SkipBad   bool     `yaml:"skip_bad"` // leave bad rows out instead of stopping
-	Keys      []string `yaml:"keys"`     // key files
-	Escrows   []escrow `yaml:"escrows"`  // where more keys are
-	Ledger    string   `yaml:"ledger"`   // where releases of keys are recorded
-	Playbook  string   `yaml:"playbook"` // name or file
-	State     string   `yaml:"state"`    // file, or postgres://…
-	Image     string   `yaml:"image"`    // folder that unbrick image build made
+	Map       []string `yaml:"map"`        // columns by another name: "name=Hostname"
+	SkipBad   bool     `yaml:"skip_bad"`   // leave bad rows out instead of stopping
+	Keys      []string `yaml:"keys"`       // key files
+	Escrows   []escrow `yaml:"escrows"`    // where more keys are
+	FirstWins bool     `yaml:"first_wins"` // where escrows have different keys for one protector, take the first's
+	Ledger    string   `yaml:"ledger"`     // where releases of keys are recorded
+	Playbook  string   `yaml:"playbook"`   // name or file
+	State     string   `yaml:"state"`      // file, or postgres://…
+	Image     string   `yaml:"image"`      // folder that unbrick image build made
 
 	Rescue      rescueConfig `yaml:"rescue"`
 	TLS         string       `yaml:"tls"`    // of BMCs: pin, verify or insecure

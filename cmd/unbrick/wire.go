@@ -105,7 +105,7 @@ func assemble(c *cli.Context, cfg *config, log *slog.Logger) (k *kit, err error)
 			return k, hinted(err, "no key leaves without a ledger; name another with ledger: in the configuration")
 		}
 		k.closers = append(k.closers, ledger)
-		k.broker = &bitlocker.Broker{Sources: sources, Ledger: ledger}
+		k.broker = &bitlocker.Broker{Sources: sources, Ledger: ledger, FirstWins: cfg.FirstWins}
 	}
 	pins, err := k.openPins(c)
 	if err != nil {

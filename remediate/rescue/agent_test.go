@@ -15,6 +15,7 @@ import (
 	"testing"
 	"time"
 
+	"unbrick/bitlocker/keytest"
 	"unbrick/playbooks"
 	"unbrick/playbooks/volumetest"
 	"unbrick/remediate"
@@ -174,6 +175,21 @@ func TestNoKeyAndWrongKey(t *testing.T) {
 	l.machine.volumes[0].key = filing("").Key
 	_, err, _ = l.repair()
 	wantErr(t, err, "does not open the volume")
+}
+
+// Two escrows with different keys for one protector: neither is given, and asking again would
+// not help.
+func TestEscrowsDisagree(t *testing.T) {
+	l := lockedLab(t, func(l *lab) {
+		other := l.escrow.filed[0]
+		other.Key = filing("").Key
+		l.cfg.Broker.Sources = append(l.cfg.Broker.Sources, &escrow{filed: []keytest.Filing{other}})
+	})
+	rep, err, _ := l.repair()
+	if !final(err) || rep.Verdict() != playbooks.Locked || len(rep.Released) != 0 {
+		t.Errorf("%+v, %v", rep, err)
+	}
+	wantErr(t, err, "two escrows have different keys", l.machine.volumes[0].protectors[0])
 }
 
 // The second of two protectors opens the volume, and no key but that is released.

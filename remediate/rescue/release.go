@@ -26,6 +26,7 @@ const (
 	deniedTooMany   = "too many requests for keys of one host"
 	deniedNoKey     = "no recovery key on record"
 	deniedOtherHost = "the escrow files this key under another host"
+	deniedDisagree  = "two escrows have different keys for it; a person has to say which one is right"
 	deniedTrouble   = "the server could not get this key now (its log says why)"
 )
 
@@ -86,6 +87,7 @@ func (s *Server) releaseKey(c *call, cl *claim, asked string) (sealed []byte, wh
 	}
 	sealed, err = s.seal(c, cl, pub, id, asked)
 	var other *bitlocker.WrongHostError
+	var disagree *bitlocker.DisagreementError
 	switch {
 	case err == nil:
 		c.live.wasReleased(id)
@@ -95,6 +97,8 @@ func (s *Server) releaseKey(c *call, cl *claim, asked string) (sealed []byte, wh
 		why = deniedNoKey
 	case errors.As(err, &other):
 		why = deniedOtherHost
+	case errors.As(err, &disagree):
+		why = deniedDisagree
 	default:
 		why = deniedTrouble
 	}
