@@ -20,7 +20,7 @@ const (
 	msrSize  = 16 * mib
 	sysStart = msrStart + msrSize
 	sysSize  = 96 * mib
-	diskSize = sysStart + sysSize + 1*mib // the backup GPT is at the end
+	gptSize  = 1 * mib // of the backup, at the end
 )
 
 // Debian's signed boot parts for a disk: shim, trusted by the firmware, and the GRUB that it
@@ -55,6 +55,9 @@ type Disk struct {
 
 	// Encrypted locks the volume; nil leaves it open.
 	Encrypted *Encryption
+
+	// More are images of further volumes, each for a partition of its own as it is.
+	More []string
 }
 
 // Build writes the disk image to name, sparse: GPT, an EFI partition that boots sys under
@@ -83,7 +86,11 @@ func (d Disk) Build(ctx context.Context, name string, sys *System) error {
 			return fmt.Errorf("cannot encrypt the volume: %w", err)
 		}
 	}
-	if err := sparse(name, diskSize); err != nil {
+	more, end, err := d.place()
+	if err != nil {
+		return fmt.Errorf("cannot build the disk: %w", err)
+	}
+	if err := sparse(name, end+gptSize); err != nil {
 		return fmt.Errorf("cannot build the disk: %w", err)
 	}
 	table := fmt.Sprintf(`label: gpt
@@ -91,16 +98,38 @@ start=%d, size=%d, type=C12A7328-F81F-11D2-BA4B-00A0C93EC93B, name="EFI system p
 start=%d, size=%d, type=E3C9E316-0B5C-4DB8-817D-F92DF00215AE, name="Microsoft reserved partition"
 start=%d, size=%d, type=EBD0A0A2-B9E5-4433-87C0-68B6B72699C7, name="Basic data partition"
 `, espStart, espSize, msrStart, msrSize, sysStart, sysSize)
+	for _, p := range more {
+		table += fmt.Sprintf("start=%d, size=%d, type=EBD0A0A2-B9E5-4433-87C0-68B6B72699C7\n", p.start, p.size)
+	}
 	if err := run(ctx, table, "sfdisk", "--quiet", name); err != nil {
 		return err
 	}
-	if err := copyInto(name, esp, espStart*sector); err != nil {
-		return fmt.Errorf("cannot fill the disk: %w", err)
-	}
-	if err := copyInto(name, volume, sysStart*sector); err != nil {
-		return fmt.Errorf("cannot fill the disk: %w", err)
+	for _, p := range append(more, partition{esp, espStart, espSize}, partition{volume, sysStart, sysSize}) {
+		if err := copyInto(name, p.image, p.start*sector); err != nil {
+			return fmt.Errorf("cannot fill the disk: %w", err)
+		}
 	}
 	return nil
+}
+
+// A partition is what is on one, and where it is in sectors.
+type partition struct {
+	image       string
+	start, size int64
+}
+
+// place gives partitions to the further volumes, of whole MiB, and returns where the last ends.
+func (d Disk) place() (all []partition, end int64, err error) {
+	end = sysStart + sysSize
+	for _, image := range d.More {
+		i, err := os.Stat(image)
+		if err != nil {
+			return nil, 0, err
+		}
+		p := partition{image, end, (i.Size() + mib*sector - 1) / (mib * sector) * mib}
+		all, end = append(all, p), end+p.size
+	}
+	return all, end, nil
 }
 
 // lock encrypts a copy of the volume, of the size of its partition, and returns its name.

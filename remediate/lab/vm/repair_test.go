@@ -10,6 +10,7 @@ import (
 	"path/filepath"
 	"slices"
 	"strings"
+	"sync"
 	"testing"
 	"time"
 
@@ -158,23 +159,33 @@ func checkUp(t *testing.T, address string) {
 }
 
 // crashed returns an NTFS volume that Windows formatted, and on which it crashed.
-func crashed(t *testing.T) string {
+func crashed(t *testing.T) string { return ntfstest.Crashed(t, 2, windows()...) }
+
+// windows are the files of a small Windows with a faulty channel file and its successor.
+func windows() []ntfstest.File {
 	day := func(hour, minute int) time.Time { return time.Date(2024, 7, 19, hour, minute, 17, 0, time.UTC) }
 	const header = "\xAA\xAA\xAA\xAA\x01\x00\x23\x01"
-	return ntfstest.Crashed(t, 2,
-		ntfstest.File{Name: "Windows/System32/config/SYSTEM", Content: "regf", Modified: day(1, 0)},
-		ntfstest.File{Name: "Windows/System32/drivers/ntfs.sys", Content: strings.Repeat("MZ", 30000), Modified: day(1, 0)},
-		ntfstest.File{Name: vm.FaultyFile, Content: header + strings.Repeat("bad", 13000), Modified: day(4, 9)},
-		ntfstest.File{Name: vm.GoodFile, Content: header + strings.Repeat("good", 10000), Modified: day(5, 27)},
-		ntfstest.File{Name: vm.ChannelDir + "/C-00000285-00000000-00000031.sys", Content: strings.Repeat("other", 4000), Modified: day(4, 9)},
-	)
+	return []ntfstest.File{
+		{Name: "Windows/System32/config/SYSTEM", Content: "regf", Modified: day(1, 0)},
+		{Name: "Windows/System32/drivers/ntfs.sys", Content: strings.Repeat("MZ", 30000), Modified: day(1, 0)},
+		{Name: vm.FaultyFile, Content: header + strings.Repeat("bad", 13000), Modified: day(4, 9)},
+		{Name: vm.GoodFile, Content: header + strings.Repeat("good", 10000), Modified: day(5, 27)},
+		{Name: vm.ChannelDir + "/C-00000285-00000000-00000031.sys", Content: strings.Repeat("other", 4000), Modified: day(4, 9)},
+	}
 }
 
-// startServer builds the rescue image and serves it, and keys from the broker if there is one.
+// rescueImage is built by the first test that needs it.
+var rescueImage = sync.OnceValues(func() (string, error) {
+	dir := filepath.Join(shared, "image")
+	_, err := image.Build(context.Background(), image.Options{Out: dir, Profile: image.Lab})
+	return dir, err
+})
+
+// startServer serves the rescue image, and keys from the broker if there is one.
 func startServer(t *testing.T, ctx context.Context, broker *bitlocker.Broker) *rescue.Server {
 	t.Helper()
-	dir := filepath.Join(t.TempDir(), "image")
-	if _, err := image.Build(ctx, image.Options{Out: dir, Profile: image.Lab}); err != nil {
+	dir, err := rescueImage()
+	if err != nil {
 		t.Fatal(err)
 	}
 	img, err := image.Open(dir)

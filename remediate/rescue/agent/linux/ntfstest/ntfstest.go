@@ -26,12 +26,23 @@ type File struct {
 // used: all of it is ones.
 func Volume(t testing.TB, files ...File) string {
 	t.Helper()
+	return format(t, 512, files)
+}
+
+// Volume4K is Volume for a disk with sectors of 4096 bytes.
+func Volume4K(t testing.TB, files ...File) string {
+	t.Helper()
+	return format(t, 4096, files)
+}
+
+func format(t testing.TB, sector int, files []File) string {
+	t.Helper()
 	testenv.Need(t, "mkntfs")
 	image := filepath.Join(t.TempDir(), "part.img")
 	if err := errors.Join(os.WriteFile(image, nil, 0o600), os.Truncate(image, 32<<20)); err != nil {
 		t.Fatal(err)
 	}
-	Run(t, "mkntfs", "-F", "-Q", "-q", "-L", "Windows", "-s", "512", "-p", "2048", "-H", "255", "-S", "63", image)
+	Run(t, "mkntfs", "-F", "-Q", "-q", "-L", "Windows", "-s", strconv.Itoa(sector), "-p", "2048", "-H", "255", "-S", "63", image)
 	add(t, image, files)
 	return image
 }
