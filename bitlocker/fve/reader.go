@@ -14,7 +14,7 @@ import (
 )
 
 // Reader returns the decrypted volume, of v.Size bytes, over the encrypted one. Several may
-// read at once. It is of no use after Close.
+// read at once. It has the key in it, and keeps it after Close: let go of both.
 func (u *Unlocked) Reader(r io.ReaderAt) (io.ReaderAt, error) {
 	key := u.key()
 	if key == nil {

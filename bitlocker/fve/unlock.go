@@ -14,7 +14,7 @@ import (
 const masterSize = 32
 
 // Unlock opens the volume with a recovery key. The protector with that id alone is tried. It
-// takes a million rounds of SHA-256: 0.2 s, and 30 s on a slow emulated processor.
+// takes a million rounds of SHA-256: 0.2 s, or some seconds in an emulator.
 //
 // It fails with an error that wraps ErrWrongKey, ErrTampered or ErrConverting.
 func (v *Volume) Unlock(key bitlocker.Key, id bitlocker.KeyID) (*Unlocked, error) {
