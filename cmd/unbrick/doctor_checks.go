@@ -88,9 +88,9 @@ func (p *patient) ledger() {
 	if !p.cfg.hasKeys() {
 		return
 	}
-	n, _, err := verifyLedgerFile(p.cfg.Ledger)
+	audit, err := bitlocker.AuditLedger(p.cfg.Ledger)
 	if err == nil {
-		p.ok("ledger", "%s is whole, %d records", p.cfg.Ledger, n)
+		p.ok("ledger", "%s is whole, %d records", p.cfg.Ledger, audit.Records)
 		return
 	}
 	if _, statErr := os.Stat(p.cfg.Ledger); statErr == nil {

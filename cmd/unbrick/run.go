@@ -98,7 +98,11 @@ func carryOut(c *cli.Context, cfg *config, fleet *inventory.Fleet, id string) (e
 	if err != nil {
 		return err
 	}
-	defer func() { err = errors.Join(err, k.Close()) }()
+	defer func() {
+		if e := k.Close(); e != nil { // the hosts are as they are: the exit code speaks of them
+			say(c, "warning: %v", e)
+		}
+	}()
 	sum, err := k.treat(ctx, c, fleet, id, first)
 	if err != nil && !errors.Is(err, engine.ErrInterrupted) {
 		return err

@@ -206,15 +206,6 @@ func stateExists(state string) error {
 	return err
 }
 
-func verifyLedgerFile(name string) (n int, head string, err error) {
-	f, err := os.Open(name)
-	if err != nil {
-		return 0, "", fmt.Errorf("cannot read the ledger: %w", err)
-	}
-	defer f.Close()
-	return bitlocker.VerifyLedger(f)
-}
-
 // openLog opens the file of --log, for the developer: debug level, as JSON. It holds no
 // secret.
 func openLog(c *cli.Context) (*slog.Logger, io.Closer, error) {
