@@ -30,7 +30,9 @@ var mayImport = []struct {
 	{"bitlocker/fve/fvetest", []string{"bitlocker", "bitlocker/fve"}},
 	{"bitlocker/policy", []string{"bitlocker"}},
 	{"bitlocker/card", []string{"bitlocker", "inventory/secret"}},
-	{"bitlocker/source/*", []string{"bitlocker", "inventory/secret"}},
+	{"bitlocker/rotation", []string{"bitlocker"}},
+	{"bitlocker/laps", []string{"bitlocker", "inventory/secret"}},
+	{"bitlocker/source/*", []string{"bitlocker", "bitlocker/laps", "inventory/secret"}},
 	{"playbooks", nil},
 	{"playbooks/*", []string{"playbooks"}},
 
