@@ -25,7 +25,7 @@ func labCommand() *cli.Command {
 		Name: "lab", Usage: "a simulated fleet on loopback, to point any command at", Action: labRun,
 		Flags: append(labFlags(),
 			&cli.StringFlag{Name: "dir", Value: "unbrick-lab", Usage: "`FOLDER` for fleet.csv, keys.csv, unbrick.yaml and actions.jsonl"},
-			&cli.BoolFlag{Name: "vm", Usage: "add one host that is real: QEMU, UEFI Secure Boot, NTFS (Linux)"}),
+			&cli.BoolFlag{Name: "vm", Usage: "add two hosts that are real: QEMU, UEFI Secure Boot, NTFS, one with BitLocker (Linux)"}),
 		Description: `Runs until Ctrl-C. actions.jsonl says what every host really saw.
 
    unbrick lab --hosts 100 --dir lab &

@@ -112,8 +112,8 @@ func (l *Lab) keysCSV() string {
 	w := csv.NewWriter(&b)
 	w.Write([]string{"host", "key_id", "recovery_key"})
 	for _, m := range l.members {
-		if h, ok := m.(*host); ok && h.kind.key != noKey {
-			w.Write([]string{h.Name, h.protector.String(), h.escrowed.Reveal()})
+		if f, ok := m.filing(); ok {
+			w.Write([]string{f.Host, f.ID.String(), f.Key.Reveal()})
 		}
 	}
 	w.Flush()

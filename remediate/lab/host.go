@@ -7,6 +7,7 @@ import (
 	"sync"
 	"time"
 
+	"unbrick/bitlocker/keytest"
 	"unbrick/inventory"
 	"unbrick/playbooks/volumetest"
 	"unbrick/remediate"
@@ -61,6 +62,10 @@ func (h *host) inventory() inventory.Host {
 
 func (h *host) deserves() remediate.Verdict  { return h.kind.deserves }
 func (h *host) controller() *redfishtest.BMC { return h.bmc }
+
+func (h *host) filing() (keytest.Filing, bool) {
+	return keytest.Filing{ID: h.protector, Host: h.Name, Key: h.escrowed}, h.kind.key != noKey
+}
 
 func (h *host) powerOn() {
 	if !h.kind.off {

@@ -15,6 +15,7 @@ import (
 	"sync"
 	"time"
 
+	"unbrick/bitlocker/keytest"
 	"unbrick/inventory"
 	"unbrick/remediate"
 	"unbrick/remediate/driver/redfish/redfishtest"
@@ -33,7 +34,7 @@ type Options struct {
 
 	Plain bool // every host has the faulty file and nothing else is wrong with any
 
-	// VM adds one host that is real. It needs Linux, QEMU and what unbrick image build needs.
+	// VM adds two hosts that are real, the second with a BitLocker volume. It needs Linux, QEMU and what unbrick image build needs.
 	VM  bool
 	Say func(line string) // told what takes long; may be nil
 }
@@ -51,6 +52,7 @@ type member interface {
 	deserves() remediate.Verdict
 	powerOn()
 	controller() *redfishtest.BMC
+	filing() (keytest.Filing, bool) // what the escrow has for it
 	close()
 }
 
@@ -103,12 +105,11 @@ func (l *Lab) build(ctx context.Context, o Options) error {
 	if !o.VM {
 		return nil
 	}
-	h, err := newRealHost(ctx, o, l.log)
-	if err != nil {
-		return fmt.Errorf("cannot make a real host: %w", err)
+	hosts, err := newRealHosts(ctx, o, l.log)
+	for _, h := range hosts {
+		l.members = append(l.members, h)
 	}
-	l.members = append(l.members, h)
-	return nil
+	return err
 }
 
 // Close switches everything off.
@@ -158,12 +159,13 @@ func (l *Lab) Leftovers() []string {
 	return left
 }
 
-// Real returns the host that is real, or nil.
-func (l *Lab) Real() *vm.Machine {
+// Real returns the hosts that are real, by name.
+func (l *Lab) Real() map[string]*vm.Machine {
+	machines := map[string]*vm.Machine{}
 	for _, m := range l.members {
 		if h, ok := m.(*realHost); ok {
-			return h.machine
+			machines[h.Name] = h.machine
 		}
 	}
-	return nil
+	return machines
 }
