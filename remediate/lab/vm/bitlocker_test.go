@@ -126,10 +126,7 @@ func TestRepairBitLocker(t *testing.T) {
 
 	keys.file(known[1])
 	target.Attempt = 2
-	report, err = stay(t, ctx, driver, server, target, clock, func() {})
-	if err != nil {
-		t.Fatal("repair: ", err)
-	}
+	report = repair(t, ctx, driver, server, target, clock)
 	await(t, ctx, m, "answers on port 5985", 1)
 	clock("power on after the repair to up")
 	checkUp(t, m.Address())
@@ -276,37 +273,6 @@ func openVolumes(t *testing.T, name string) (all []map[string]string) {
 		all = append(all, files)
 	}
 	return all
-}
-
-// stay boots the rescue image on the host and puts the host back. While the agent waits to be
-// switched off it calls then. It returns the end of the repair.
-func stay(t *testing.T, ctx context.Context, d remediate.Driver, medic remediate.Medic, target remediate.Target, clock func(string), then func()) (remediate.Report, error) {
-	t.Helper()
-	pb, err := playbooks.Open("crowdstrike-291")
-	if err != nil {
-		t.Fatal(err)
-	}
-	posture, err := d.Observe(ctx, target)
-	if err != nil {
-		t.Fatal("observe: ", err)
-	}
-	img, err := medic.Image(ctx, target)
-	if err != nil {
-		t.Fatal("image: ", err)
-	}
-	if err := d.Enter(ctx, target, img); err != nil {
-		t.Fatal("enter: ", err)
-	}
-	report, end := medic.Repair(ctx, target, pb)
-	clock("entered, to report")
-	for _, v := range report.Volumes {
-		t.Logf("%s: %s %s", v.Volume, v.Verdict, v.Error)
-	}
-	then()
-	if err := d.Leave(ctx, target, posture); err != nil {
-		t.Fatal("leave: ", err)
-	}
-	return report, end
 }
 
 // checkReleases wants these releases on the ledger, in order, and no key.

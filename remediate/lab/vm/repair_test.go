@@ -82,8 +82,19 @@ func TestRepair(t *testing.T) {
 	checkVolume(t, m.DiskImage(), before, report)
 }
 
-// repair takes the host through the stages, as the engine does, and checks the report.
+// repair takes the host through the stages, as the engine does, to a repair that goes well.
 func repair(t *testing.T, ctx context.Context, d remediate.Driver, medic remediate.Medic, target remediate.Target, clock func(string)) remediate.Report {
+	t.Helper()
+	report, err := stay(t, ctx, d, medic, target, clock, func() {})
+	if err != nil {
+		t.Fatal("repair: ", err)
+	}
+	return report
+}
+
+// stay boots the rescue image on the host and puts the host back. While the agent waits to be
+// switched off it calls then. It returns the end of the repair.
+func stay(t *testing.T, ctx context.Context, d remediate.Driver, medic remediate.Medic, target remediate.Target, clock func(string), then func()) (remediate.Report, error) {
 	t.Helper()
 	pb, err := playbooks.Open("crowdstrike-291")
 	if err != nil {
@@ -100,17 +111,16 @@ func repair(t *testing.T, ctx context.Context, d remediate.Driver, medic remedia
 	if err := d.Enter(ctx, target, img); err != nil {
 		t.Fatal("enter: ", err)
 	}
-	clock("enter")
-	report, err := medic.Repair(ctx, target, pb)
-	if err != nil {
-		t.Fatal("repair: ", err)
+	report, end := medic.Repair(ctx, target, pb)
+	clock("enter to report")
+	for _, v := range report.Volumes {
+		t.Logf("%s: %s %s", v.Volume, v.Verdict, v.Error)
 	}
-	clock("power on to report")
+	then()
 	if err := d.Leave(ctx, target, posture); err != nil {
 		t.Fatal("leave: ", err)
 	}
-	clock("leave")
-	return report
+	return report, end
 }
 
 // checkVolume reads the volume and compares it with what it was: only the faulty file may be
