@@ -48,13 +48,17 @@ type Prober interface {
 	Probe(ctx context.Context) error
 }
 
+// ErrNoRotation means that an escrow cannot have protectors of this host replaced, however often
+// it is asked: nobody manages the host.
+var ErrNoRotation = errors.New("cannot be replaced from here")
+
 // A Rotator is a Source that can have a protector replaced on the host itself. Optional.
 type Rotator interface {
 	// Rotate asks for a new protector in the place of q.ID, which has to be one of q.Host: if
 	// the escrow has it under another, nothing is asked and the error is a *WrongHostError.
 	// It returns when that is asked, long before the host does it: the new protector shows in
 	// the Index. The host removes the old one after it has escrowed the new one. Asking twice
-	// is harmless.
+	// is harmless. The error wraps ErrNoRotation if asking again will not help.
 	Rotate(ctx context.Context, q Query) error
 }
 

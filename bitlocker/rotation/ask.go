@@ -82,10 +82,16 @@ func (p *pass) choose(it *Item) (by string, r bitlocker.Rotation, why string) {
 	if len(r.Escrows) == 0 && why == "" {
 		why = "no escrow can say which protectors the host has, so nobody could tell whether a new one was escrowed"
 	}
-	if r.By = ByHand; p.Runner != nil {
-		r.By = p.Runner.String()
-	}
+	r.By = p.other()
 	return r.By, r, why
+}
+
+// other is what replaces protectors where no escrow does.
+func (p *pass) other() string {
+	if p.Runner != nil {
+		return p.Runner.String()
+	}
+	return ByHand
 }
 
 func has(entries []bitlocker.Entry, id bitlocker.KeyID) bool {
@@ -110,6 +116,9 @@ func (p *pass) ask(ctx context.Context, it *Item, r bitlocker.Rotation, o *Outco
 	case x != nil:
 		if err = p.turn(ctx, r.By); err == nil {
 			err = x.Rotate(ctx, it.Query)
+		}
+		if errors.Is(err, bitlocker.ErrNoRotation) {
+			return p.ask(ctx, it, bitlocker.Rotation{Step: bitlocker.RotationAsked, By: p.other()}, o)
 		}
 	default:
 		then, err = p.add(ctx, it)

@@ -185,6 +185,25 @@ func TestByHand(t *testing.T) {
 	}
 }
 
+// A host that the escrow does not manage is done by hand, with the same escrow to show for it.
+func TestNotManaged(t *testing.T) {
+	w := newWorld(t)
+	w.disclosed("PC1")
+	w.later = 25 * time.Hour
+	w.rotate = func(bitlocker.Query) error { return fmt.Errorf("%w: not managed", bitlocker.ErrNoRotation) }
+	k := w.worker(true)
+	for range 2 {
+		if o := w.want(k, bitlocker.RotationAsked, "by hand"); o.By != rotation.ByHand || o.Commands == "" {
+			t.Errorf("%+v", o)
+		}
+	}
+	w.protector("PC1")
+	w.want(k, bitlocker.RotationEscrowed, "remove the old one by hand")
+	if len(w.asked) != 1 {
+		t.Errorf("asked %d times", len(w.asked))
+	}
+}
+
 func TestRunner(t *testing.T) {
 	t.Run("from start to end", func(t *testing.T) {
 		w := newWorld(t)

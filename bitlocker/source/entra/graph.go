@@ -52,8 +52,13 @@ const (
 	maxBody = 64 << 20
 )
 
-// get reads one resource, in the pace that Graph allows. An expired token is renewed once.
+// get reads one resource.
 func (t *Tenant) get(ctx context.Context, path, permission string) ([]byte, error) {
+	return t.call(ctx, http.MethodGet, path, permission)
+}
+
+// call makes one request, in the pace that Graph allows. An expired token is renewed once.
+func (t *Tenant) call(ctx context.Context, method, path, permission string) ([]byte, error) {
 	renewed, refused := false, ""
 	for try := 1; ; try++ {
 		if err := t.pace.wait(ctx); err != nil {
@@ -63,12 +68,12 @@ func (t *Tenant) get(ctx context.Context, path, permission string) ([]byte, erro
 		if err != nil {
 			return nil, err
 		}
-		raw, res, err := t.send(ctx, t.cfg.Graph+path, token.Reveal())
+		raw, res, err := t.send(ctx, method, t.cfg.Graph+path, token.Reveal())
 		if err != nil {
 			return nil, err
 		}
 		switch res.StatusCode {
-		case http.StatusOK:
+		case http.StatusOK, http.StatusNoContent:
 			t.pace.faster()
 			return raw, nil
 		case http.StatusTooManyRequests, http.StatusServiceUnavailable:
@@ -91,8 +96,8 @@ func (t *Tenant) get(ctx context.Context, path, permission string) ([]byte, erro
 }
 
 // send makes one request, with the headers that the reference asks for.
-func (t *Tenant) send(ctx context.Context, address, token string) ([]byte, *http.Response, error) {
-	req, err := http.NewRequestWithContext(ctx, http.MethodGet, address, nil)
+func (t *Tenant) send(ctx context.Context, method, address, token string) ([]byte, *http.Response, error) {
+	req, err := http.NewRequestWithContext(ctx, method, address, nil)
 	if err != nil {
 		return nil, nil, errors.New("cannot ask Graph: the address is not valid")
 	}
