@@ -31,6 +31,7 @@ func TestSamba(t *testing.T) {
 	t.Run("rights", d.testRights)
 	t.Run("paging", d.testPaging)
 	t.Run("several objects of one id", d.testSameID)
+	t.Run("local passwords", d.testLAPS)
 	t.Run("a connection that broke while idle", d.testIdle)
 }
 

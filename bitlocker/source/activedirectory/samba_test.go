@@ -65,7 +65,7 @@ func startDomain(t *testing.T) *domain {
 		"--dns-backend=NONE", "--adminpass="+adminPw, "--host-name=dc1", "--host-ip="+d.ip,
 		"--option=interfaces="+d.ip+"/8", "--option=bind interfaces only=yes", "--option=server services=rpc ldap cldap kdc", "--option=dns forwarder=",
 		"--option=tls certfile="+filepath.Join(d.dir, "dc.pem"), "--option=tls keyfile="+filepath.Join(d.dir, "dc.key"), "--option=tls cafile="+filepath.Join(d.dir, "ca.pem"),
-		"--option=ldap server require strong auth=allow_sasl_over_tls", "--option=ldb:nosync=yes",
+		"--option=ldap server require strong auth=allow_sasl_over_tls", "--option=ldb:nosync=yes", "--option=dsdb:schema update allowed=yes",
 		"--option=pid directory="+run, "--option=ncalrpc dir="+filepath.Join(run, "ncalrpc"),
 		"--option=ntp signd socket directory="+filepath.Join(run, "ntp"), "--option=winbindd socket directory="+filepath.Join(run, "wb"))
 	if err := os.MkdirAll(run, 0o755); err != nil {

@@ -204,16 +204,12 @@ func (t *Tenant) indexHost(ctx context.Context, host string) ([]bitlocker.Entry,
 	if t.cfg.NoNames {
 		return nil, fmt.Errorf("files keys under no host name, so those of %s are not known", host)
 	}
-	filter := "startswith(displayName,'" + quote(bitlocker.FoldHost(host)) + "')"
-	devices, err := pages[device](ctx, t, "/v1.0/devices?$select=deviceId,displayName&$filter="+url.QueryEscape(filter), readDevices)
+	devices, err := t.devices(ctx, host)
 	if err != nil {
 		return nil, err
 	}
 	var all []bitlocker.Entry
 	for _, d := range devices {
-		if !bitlocker.SameHost(d.Name, host) {
-			continue
-		}
 		keys, err := pages[recoveryKey](ctx, t, keysPath+"?$filter="+url.QueryEscape("deviceId eq '"+quote(d.ID)+"'"), listKeys)
 		if err != nil {
 			return nil, err
