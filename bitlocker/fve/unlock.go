@@ -1,7 +1,6 @@
 package fve
 
 import (
-	"crypto/sha256"
 	"crypto/subtle"
 	"errors"
 	"fmt"
@@ -14,22 +13,52 @@ import (
 const masterSize = 32
 
 // Unlock opens the volume with a recovery key. The protector with that id alone is tried. It
-// takes a million rounds of SHA-256: 0.2 s, or some seconds in an emulator.
+// takes as long as [bitlocker.Key.Stretch] does.
 //
 // It fails with an error that wraps ErrWrongKey, ErrTampered or ErrConverting.
 func (v *Volume) Unlock(key bitlocker.Key, id bitlocker.KeyID) (*Unlocked, error) {
 	if err := v.Converted(); err != nil {
 		return nil, err
 	}
-	for _, p := range v.Protectors {
-		if p.ID != id || p.Kind != RecoveryPassword || p.salt == nil {
-			continue
-		}
-		stretched := stretch(key, p.salt)
-		defer clear(stretched[:])
-		return v.open(p.vmk, stretched[:])
+	salt, err := v.Salt(id)
+	if err != nil {
+		return nil, err
 	}
-	return nil, fmt.Errorf("the volume has no recovery password with id %s", id)
+	stretched, err := key.Stretch(salt)
+	if err != nil {
+		return nil, fmt.Errorf("%w: %v", ErrWrongKey, err)
+	}
+	return v.UnlockStretched(stretched, id)
+}
+
+// UnlockStretched is Unlock with a key that was stretched with the Salt of the protector.
+func (v *Volume) UnlockStretched(key bitlocker.Stretched, id bitlocker.KeyID) (*Unlocked, error) {
+	if err := v.Converted(); err != nil {
+		return nil, err
+	}
+	p, err := v.password(id)
+	if err != nil {
+		return nil, err
+	}
+	b := key.Bytes()
+	defer clear(b[:])
+	return v.open(p.vmk, b[:])
+}
+
+// Salt returns what a key is stretched with for the protector with that id. It is not secret.
+func (v *Volume) Salt(id bitlocker.KeyID) ([]byte, error) {
+	p, err := v.password(id)
+	return p.salt, err
+}
+
+// password returns the recovery password with that id.
+func (v *Volume) password(id bitlocker.KeyID) (Protector, error) {
+	for _, p := range v.Protectors {
+		if p.ID == id && p.Kind == RecoveryPassword && p.salt != nil {
+			return p, nil
+		}
+	}
+	return Protector{}, fmt.Errorf("the volume has no recovery password with id %s", id)
 }
 
 // UnlockSuspended opens a volume whose protection is suspended: it holds its own key in clear.
@@ -85,26 +114,6 @@ func (v *Volume) unseal(master []byte) (*Unlocked, error) {
 		return nil, errors.New("cannot open the volume: its key is too short")
 	}
 	return &Unlocked{v: v, spec: s, key: func() []byte { return fvek }}, nil
-}
-
-// stretch turns a recovery key into the key of its protector.
-func stretch(key bitlocker.Key, salt []byte) [sha256.Size]byte {
-	const rounds = 1 << 20
-	var buf [sha256.Size + sha256.Size + 16 + 8]byte // last hash, hash of the key, salt, round
-	b := key.Bytes()
-	first := sha256.Sum256(b[:])
-	copy(buf[32:], first[:])
-	copy(buf[64:80], salt)
-	for n := range uint64(rounds) {
-		le.PutUint64(buf[80:], n)
-		last := sha256.Sum256(buf[:])
-		copy(buf[:], last[:])
-	}
-	out := [sha256.Size]byte(buf[:])
-	clear(buf[:])
-	clear(first[:])
-	clear(b[:])
-	return out
 }
 
 // An Unlocked is an open volume. It holds the key of the sectors, which no rotation revokes,

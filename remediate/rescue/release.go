@@ -53,7 +53,7 @@ func (s *Server) releaseKeys(c *call, cl *claim) (any, error) {
 	ans := wire.KeyAnswer{Sealed: map[string][]byte{}, Denied: map[string]string{}}
 	trouble := false
 	for _, id := range req.Protectors {
-		sealed, why := s.releaseKey(c, cl, id)
+		sealed, why := s.releaseKey(c, cl, id, req.Salts[id])
 		if why == "" {
 			ans.Sealed[id] = sealed
 			continue
@@ -68,7 +68,7 @@ func (s *Server) releaseKeys(c *call, cl *claim) (any, error) {
 }
 
 // releaseKey returns one sealed key, or why there is none.
-func (s *Server) releaseKey(c *call, cl *claim, asked string) (sealed []byte, why string) {
+func (s *Server) releaseKey(c *call, cl *claim, asked string, salt []byte) (sealed []byte, why string) {
 	id, err := bitlocker.ParseKeyID(asked)
 	switch {
 	case err != nil:
@@ -85,7 +85,7 @@ func (s *Server) releaseKey(c *call, cl *claim, asked string) (sealed []byte, wh
 	if err != nil {
 		return nil, deniedTrouble
 	}
-	sealed, err = s.seal(c, cl, pub, id, asked)
+	sealed, err = s.seal(c, cl, pub, id, asked, salt)
 	var other *bitlocker.WrongHostError
 	var disagree *bitlocker.DisagreementError
 	switch {
@@ -107,8 +107,8 @@ func (s *Server) releaseKey(c *call, cl *claim, asked string) (sealed []byte, wh
 }
 
 // seal takes the key from the broker, which puts the release on the ledger, and closes it
-// for the agent alone.
-func (s *Server) seal(c *call, cl *claim, pub hpke.PublicKey, id bitlocker.KeyID, asked string) ([]byte, error) {
+// for the agent alone. With a salt no more than the stretched key leaves.
+func (s *Server) seal(c *call, cl *claim, pub hpke.PublicKey, id bitlocker.KeyID, asked string, salt []byte) ([]byte, error) {
 	fingerprint := sha256.Sum256(cl.PublicKey)
 	key, err := s.cfg.Broker.Release(c.Context(), bitlocker.Query{ID: id, Host: c.job.Host}, bitlocker.Recipient{
 		Actor:   "agent of " + c.job.Host,
@@ -120,5 +120,14 @@ func (s *Server) seal(c *call, cl *claim, pub hpke.PublicKey, id bitlocker.KeyID
 	if err != nil {
 		return nil, err
 	}
-	return hpke.Seal(pub, hpke.HKDFSHA256(), hpke.AES256GCM(), wire.SealInfo(asked), []byte(key.Reveal()))
+	plain, info := []byte(key.Reveal()), wire.SealInfo(asked)
+	if salt != nil {
+		stretched, err := key.Stretch(salt)
+		if err != nil {
+			return nil, err
+		}
+		b := stretched.Bytes()
+		plain, info = b[:], wire.StretchedInfo(asked)
+	}
+	return hpke.Seal(pub, hpke.HKDFSHA256(), hpke.AES256GCM(), info, plain)
 }

@@ -44,6 +44,14 @@ type Volume interface {
 	Open(ctx context.Context, write bool, allow wire.Allow) (playbooks.Volume, io.Closer, error)
 }
 
+// A Stretcher is a Volume that opens with less than a recovery key. Optional.
+type Stretcher interface {
+	// Salt returns the salt of a protector, or nil if the volume needs the key itself.
+	Salt(protector string) []byte
+	// UnlockStretched is Unlock with the key stretched with that salt.
+	UnlockStretched(ctx context.Context, protector string, key bitlocker.Stretched) error
+}
+
 // ErrLocked means that a volume is encrypted and not open.
 var ErrLocked = errors.New("the volume is locked")
 

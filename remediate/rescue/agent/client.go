@@ -176,21 +176,39 @@ func (c *client) post(ctx context.Context, path string, message, into any) error
 // recoveryKey asks for the key of one protector and opens its seal. An empty denial and no
 // error mean that there is a key.
 func (c *client) recoveryKey(ctx context.Context, protector string) (key bitlocker.Key, denied string, err error) {
-	var ans wire.KeyAnswer
-	if err := c.post(ctx, "/v1/keys", wire.KeyRequest{Protectors: []string{protector}}, &ans); err != nil {
-		return key, "", err
+	digits, denied, err := c.released(ctx, wire.KeyRequest{Protectors: []string{protector}}, wire.SealInfo(protector))
+	if err == nil && denied == "" {
+		key, err = bitlocker.ParseKey(string(digits))
 	}
+	return key, denied, err
+}
+
+// stretchedKey is recoveryKey for what the key becomes with the salt of its protector.
+func (c *client) stretchedKey(ctx context.Context, protector string, salt []byte) (key bitlocker.Stretched, denied string, err error) {
+	b, denied, err := c.released(ctx, wire.KeyRequest{Protectors: []string{protector}, Salts: map[string][]byte{protector: salt}},
+		wire.StretchedInfo(protector))
+	if err == nil && denied == "" {
+		key, err = bitlocker.NewStretched(b)
+	}
+	return key, denied, err
+}
+
+// released sends a request for one key and opens the seal of the answer.
+func (c *client) released(ctx context.Context, req wire.KeyRequest, info []byte) (plain []byte, denied string, err error) {
+	var ans wire.KeyAnswer
+	if err := c.post(ctx, "/v1/keys", req, &ans); err != nil {
+		return nil, "", err
+	}
+	protector := req.Protectors[0]
 	sealed, ok := ans.Sealed[protector]
 	if !ok {
 		if denied = ans.Denied[protector]; denied == "" {
 			denied = "the server did not say why"
 		}
-		return key, denied, nil
+		return nil, denied, nil
 	}
-	digits, err := hpke.Open(c.key, hpke.HKDFSHA256(), hpke.AES256GCM(), wire.SealInfo(protector), sealed)
-	if err != nil {
-		return key, "", errors.New("the key that the server sent is not sealed to this agent")
+	if plain, err = hpke.Open(c.key, hpke.HKDFSHA256(), hpke.AES256GCM(), info, sealed); err != nil {
+		return nil, "", errors.New("the key that the server sent is not sealed to this agent")
 	}
-	key, err = bitlocker.ParseKey(string(digits))
-	return key, "", err
+	return plain, "", nil
 }

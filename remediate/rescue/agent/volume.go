@@ -65,7 +65,23 @@ func (t *treatment) tryKey(ctx context.Context, id string) error {
 	// An escrow that is down must not take the time of other keys and volumes.
 	ctx, cancel := context.WithTimeout(ctx, time.Until(t.end)/2)
 	defer cancel()
+	if s, ok := t.v.(Stretcher); ok {
+		if salt := s.Salt(id); salt != nil {
+			key, denied, err := t.c.stretchedKey(ctx, id, salt)
+			return t.opened(id, denied, err, func() error { return s.UnlockStretched(ctx, id, key) })
+		}
+	}
 	key, denied, err := t.c.recoveryKey(ctx, id)
+	return t.opened(id, denied, err, func() error {
+		if err := t.v.Unlock(ctx, id, key); err != nil {
+			return errors.New(without(err.Error(), key))
+		}
+		return nil
+	})
+}
+
+// opened unlocks the volume if the server gave its key.
+func (t *treatment) opened(id, denied string, err error, unlock func() error) error {
 	if err != nil {
 		t.report.Unanswered = append(t.report.Unanswered, id)
 		return err
@@ -73,8 +89,8 @@ func (t *treatment) tryKey(ctx context.Context, id string) error {
 	if denied != "" {
 		return errors.New(denied)
 	}
-	if err := t.v.Unlock(ctx, id, key); err != nil {
-		return fmt.Errorf("its key does not open the volume: %s", without(err.Error(), key))
+	if err := unlock(); err != nil {
+		return fmt.Errorf("its key does not open the volume: %w", err)
 	}
 	return nil
 }

@@ -82,6 +82,9 @@ type Allow struct {
 // A KeyRequest names the protectors of the locked volumes.
 type KeyRequest struct {
 	Protectors []string `json:"protectors"`
+	// Salts holds the salt of those protectors, by id, for which the agent needs no more than
+	// the stretched key.
+	Salts map[string][]byte `json:"salts,omitempty"`
 }
 
 // A KeyAnswer holds the keys that were found, by protector id as it was asked for. Each is
@@ -104,6 +107,9 @@ func Session(publicKey []byte) string {
 // FileHeader names, in a PUT to quarantine, the file that the content comes from: volume and
 // path, percent-encoded as in a URL path. Optional; for the person who looks for it later.
 const FileHeader = "Unbrick-File"
+
+// StretchedInfo is the HPKE info of a stretched key: bitlocker.Stretched.Bytes, not digits.
+func StretchedInfo(protector string) []byte { return []byte("unbrick stretched key " + protector) }
 
 // SealInfo is the HPKE info that binds a sealed key to its protector.
 func SealInfo(protector string) []byte { return []byte("unbrick recovery key " + protector) }

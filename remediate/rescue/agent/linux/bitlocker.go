@@ -50,8 +50,8 @@ func (l *lock) protectors() (ids []string) {
 	return ids
 }
 
-// unlock opens the volume with the key of a protector.
-func (l *lock) unlock(protector string, key bitlocker.Key) error {
+// unlock opens the volume by one of its protectors.
+func (l *lock) unlock(protector string, by func(bitlocker.KeyID) (*fve.Unlocked, error)) error {
 	id, err := bitlocker.ParseKeyID(protector)
 	switch {
 	case err != nil:
@@ -61,8 +61,21 @@ func (l *lock) unlock(protector string, key bitlocker.Key) error {
 	case l.open != nil:
 		return nil
 	}
-	l.open, err = l.volume.Unlock(key, id)
+	l.open, err = by(id)
 	return err
+}
+
+// salt returns the salt of a protector, or nil.
+func (l *lock) salt(protector string) []byte {
+	id, err := bitlocker.ParseKeyID(protector)
+	if err != nil || l.err != nil {
+		return nil
+	}
+	salt, err := l.volume.Salt(id)
+	if err != nil {
+		return nil
+	}
+	return salt
 }
 
 // shut says why the volume is not open: nil if it is. The error wraps agent.ErrLocked.

@@ -11,6 +11,7 @@ import (
 	"time"
 
 	"unbrick/bitlocker"
+	"unbrick/bitlocker/fve"
 	"unbrick/playbooks"
 	"unbrick/remediate/rescue/agent"
 	"unbrick/remediate/rescue/wire"
@@ -96,9 +97,27 @@ func (v *volume) Protectors() []string {
 // Unlock opens the volume with a recovery key, in memory alone.
 func (v *volume) Unlock(_ context.Context, protector string, key bitlocker.Key) error {
 	if v.lock == nil {
-		return errors.New("the volume is not encrypted")
+		return errNotEncrypted
 	}
-	return v.lock.unlock(protector, key)
+	return v.lock.unlock(protector, func(id bitlocker.KeyID) (*fve.Unlocked, error) { return v.lock.volume.Unlock(key, id) })
+}
+
+var errNotEncrypted = errors.New("the volume is not encrypted")
+
+// Salt implements agent.Stretcher: no host needs the recovery key itself.
+func (v *volume) Salt(protector string) []byte {
+	if v.lock == nil {
+		return nil
+	}
+	return v.lock.salt(protector)
+}
+
+// UnlockStretched implements agent.Stretcher.
+func (v *volume) UnlockStretched(_ context.Context, protector string, key bitlocker.Stretched) error {
+	if v.lock == nil {
+		return errNotEncrypted
+	}
+	return v.lock.unlock(protector, func(id bitlocker.KeyID) (*fve.Unlocked, error) { return v.lock.volume.UnlockStretched(key, id) })
 }
 
 // Open maps an encrypted volume for as long as it is open, read-only unless write is set, and
