@@ -19,7 +19,7 @@ func keysCommand() *cli.Command {
 			{Name: "check", Usage: "which hosts have a key on record, several, or none; shows no key", Action: keysCheck,
 				Flags:       append(fleetFlags(), keysFlag(), jsonFlag()),
 				Description: "Reads no key out and writes no ledger. Exit code 1 if a host has no usable key.\n\n   unbrick keys check -i fleet.csv --keys keys.csv"},
-			keysAuditCommand(),
+			keysAuditCommand(), keysRotateCommand(),
 		}, personCommands()...),
 	}
 }
