@@ -114,6 +114,11 @@ func (m *mount) Close() error {
 	case <-time.After(unmountLimit):
 		return errors.New("ntfs-3g does not end: it is not certain that everything was written")
 	}
+	// It may have mounted after we looked, and been ended before it served anything: then the
+	// kernel holds a mount that nobody is behind.
+	if _, left, _ := mountedAt(m.dir); left {
+		err = unix.Unmount(m.dir, unix.MNT_DETACH)
+	}
 	if mounted && m.result != nil {
 		err = fmt.Errorf("ntfs-3g ended with %w: %s", m.result, oneLine(m.said.String()))
 	}
