@@ -1,6 +1,7 @@
 package rotation_test
 
 import (
+	"context"
 	"errors"
 	"fmt"
 	"math/rand/v2"
@@ -203,6 +204,39 @@ func TestNotManaged(t *testing.T) {
 		t.Errorf("asked %d times", len(w.asked))
 	}
 }
+
+// An escrow that could not be asked at the beginning counts later, for what it got since.
+func TestLateEscrow(t *testing.T) {
+	w := newWorld(t)
+	w.disclosed("PC1")
+	stale := keytest.NewKeyID(w.ids)
+	w.later = 25 * time.Hour
+	k := w.worker(false)
+	late := &late{err: errors.New("down")}
+	k.Escrows = append(k.Escrows, late)
+	w.want(k, bitlocker.RotationAsked, "by hand")
+	late.err, late.has = nil, []bitlocker.Entry{
+		{ID: stale, Host: "PC1"}, // nobody knows since when
+		{ID: keytest.NewKeyID(w.ids), Host: "PC1", Created: time.Now().Add(-9000 * time.Hour)},
+	}
+	w.want(k, bitlocker.RotationAsked, "no escrow has a new protector")
+	fresh := keytest.NewKeyID(w.ids)
+	late.has = append(late.has, bitlocker.Entry{ID: fresh, Host: "PC1", Created: w.now()})
+	if o := w.want(k, bitlocker.RotationEscrowed, "remove the old one"); o.New != fresh {
+		t.Errorf("%+v", o)
+	}
+}
+
+type late struct {
+	err error
+	has []bitlocker.Entry
+}
+
+func (*late) Lookup(context.Context, bitlocker.Query) (bitlocker.Key, error) {
+	return bitlocker.Key{}, errors.New("a rotation needs no key")
+}
+
+func (l *late) Index(context.Context, string) ([]bitlocker.Entry, error) { return l.has, l.err }
 
 func TestRunner(t *testing.T) {
 	t.Run("from start to end", func(t *testing.T) {

@@ -150,16 +150,17 @@ func (p *pass) advance(ctx context.Context, it *Item, o *Outcome) error {
 // asked for again.
 func (p *pass) confirm(ctx context.Context, it *Item, o *Outcome) error {
 	for _, l := range p.lists {
-		if !slices.Contains(it.escrows, l.name) {
-			continue
-		}
+		asked := slices.Contains(it.escrows, l.name)
 		entries, err := l.of(it.Host)
 		if err != nil {
+			if !asked {
+				continue
+			}
 			o.Why = fmt.Sprintf("asked for %s; cannot ask %s whether the new one is there: %v", stamp(it.Since), l.name, err)
 			continue
 		}
 		for _, e := range entries {
-			if !p.isNew(it, e) {
+			if !isNew(it, e, asked) {
 				continue
 			}
 			if o.Why = ""; p.Dry {
@@ -183,8 +184,9 @@ func (p *pass) confirm(ctx context.Context, it *Item, o *Outcome) error {
 }
 
 // isNew says whether e is of the protector that replaces it: the one that the host has named,
-// else one that was not there before. What an escrow says is older was only not seen before.
-func (p *pass) isNew(it *Item, e bitlocker.Entry) bool {
+// else one that was not there before. An escrow that could not be asked before has to say when
+// it got it.
+func isNew(it *Item, e bitlocker.Entry, asked bool) bool {
 	if e.ID == it.ID || !e.Valid && e.Reason != "" {
 		return false
 	}
@@ -192,7 +194,8 @@ func (p *pass) isNew(it *Item, e bitlocker.Entry) bool {
 		return e.ID == it.New
 	}
 	const skew = time.Hour // between clocks
-	return !slices.Contains(it.known, e.ID) && (e.Created.IsZero() || e.Created.After(it.first.Add(-skew)))
+	dated := !e.Created.IsZero()
+	return !slices.Contains(it.known, e.ID) && (dated || asked) && (!dated || e.Created.After(it.first.Add(-skew)))
 }
 
 // finish has the old protector removed, now that an escrow has the new one.
