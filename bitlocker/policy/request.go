@@ -36,7 +36,7 @@ type State struct {
 	Asked    time.Time
 	Approved time.Time // zero if it is not
 	By       string    // who approved it
-	Used     []bitlocker.KeyID
+	Used     []bitlocker.Query
 }
 
 // requests returns every request of the past, oldest first, with what became of it. An
@@ -55,7 +55,7 @@ func requests(past []bitlocker.Event) []*State {
 			}
 		case e.Release != nil && e.Release.Request != "" && !e.Withheld:
 			if s := byHash[e.Release.Request]; s != nil {
-				s.Used = append(s.Used, e.ID)
+				s.Used = append(s.Used, e.Query)
 			}
 		}
 	}
@@ -155,7 +155,7 @@ func (l Limits) checkUse(s *State, r bitlocker.Release, now time.Time) error {
 		return fmt.Errorf("its approval held for %s and is over", l.Approval)
 	case q.Actor != r.Actor || q.Purpose != r.Purpose || q.Reason != r.Reason || !slices.Contains(q.Keys, r.Query):
 		return errors.New("its request is for something else")
-	case slices.Contains(s.Used, r.ID):
+	case slices.Contains(s.Used, r.Query):
 		return errors.New("its approval was used: ask again")
 	}
 	return nil

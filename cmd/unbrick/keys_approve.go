@@ -90,6 +90,10 @@ func printRequest(c *cli.Context, s policy.State) {
 	fmt.Fprintf(c.App.Writer, "request %.12s\n  who     %s, at %s\n  what    %d keys, %s\n  reason  %s\n  two because %s\n",
 		s.Hash, who, s.Asked.Local().Format(time.DateTime), len(r.Keys), r.Purpose, r.Reason, r.Why)
 	for _, q := range r.Keys {
-		fmt.Fprintf(c.App.Writer, "    %s  %s\n", q.ID, q.Host)
+		what := q.ID.String()
+		if q.ID.IsZero() {
+			what = "password of a local administrator   " // as wide as an id
+		}
+		fmt.Fprintf(c.App.Writer, "    %s  %s\n", what, q.Host)
 	}
 }

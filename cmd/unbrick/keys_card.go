@@ -24,6 +24,7 @@ func keysCardCommand() *cli.Command {
 			&cli.StringFlag{Name: "out", Usage: "`DIR` for the pages, HTML and PNG, readable by you alone"},
 			&cli.StringFlag{Name: "playbook", Usage: "`NAME` or file of a playbook, whose steps are to be on the page too"},
 			&cli.StringFlag{Name: "admin", Value: "Administrator", Usage: "`NAME` of the local administrator"},
+			&cli.BoolFlag{Name: "laps", Usage: "with the password of the local administrator from the escrows (Active Directory, Entra ID); each counts as a key"},
 			&cli.StringFlag{Name: "admin-password", Usage: "`REFERENCE` to the password (LAPS): file:, env: or exec:, never the password; for one host"},
 		),
 		Description: personRules + `
@@ -63,11 +64,17 @@ func keysCard(c *cli.Context) error {
 	if err != nil {
 		return err
 	}
-	purpose := "card for a person"
-	if password.Reveal() != "" {
+	purpose, asked := "card for a person", wanted
+	if password.Reveal() != "" || c.Bool("laps") {
 		purpose = "card for a person, with the password of a local administrator"
 	}
-	to, err := d.admit(c.Context, purpose, wanted)
+	if c.Bool("laps") {
+		if err := d.havePasswords(); err != nil {
+			return err
+		}
+		asked = withPasswords(wanted)
+	}
+	to, err := d.admit(c.Context, purpose, asked)
 	if err != nil {
 		return err
 	}
@@ -78,6 +85,9 @@ func keysCard(c *cli.Context) error {
 		}
 		page := card.Card{Host: q.Host, Site: d.site(q.Host), ID: q.ID, Key: key, Admin: c.String("admin"), Password: password,
 			Steps: steps, Actor: to.Actor, Reason: to.Reason, Made: time.Now()}
+		if c.Bool("laps") {
+			d.addPassword(c, &page, to)
+		}
 		if err := writeCard(files[i], page); err != nil {
 			return hinted(fmt.Errorf("cannot write the page of host %s: %w", q.Host, err), "its key is on the ledger as given to you all the same")
 		}
@@ -92,6 +102,9 @@ func adminPassword(c *cli.Context, hosts int) (secret.Value, error) {
 	ref := secret.Ref(c.String("admin-password"))
 	if ref == "" {
 		return secret.Value{}, nil
+	}
+	if c.Bool("laps") {
+		return secret.Value{}, usage("give one of the two", "--laps and --admin-password both name a password")
 	}
 	if hosts != 1 {
 		return secret.Value{}, usage("draw the cards one by one", "--admin-password is of one host, not of %d", hosts)

@@ -10,7 +10,7 @@ import (
 
 // personCommands are those by which a person gets a key, or another agrees to it.
 func personCommands() []*cli.Command {
-	return []*cli.Command{keysShowCommand(), keysApproveCommand(), keysCardCommand(), keysExportCommand(), keysCheckpointCommand()}
+	return []*cli.Command{keysShowCommand(), keysLAPSCommand(), keysApproveCommand(), keysCardCommand(), keysExportCommand(), keysCheckpointCommand()}
 }
 
 const personRules = `On the ledger first, with your login and the reason. 30 keys an hour and 150 a day; for more, for
@@ -33,13 +33,21 @@ func keysShowCommand() *cli.Command {
 	}
 }
 
+// mayPrint refuses to write a secret into a file by accident.
+func mayPrint(c *cli.Context) error {
+	if f, ok := c.App.Writer.(*os.File); c.Bool("yes-print") || ok && term.IsTerminal(int(f.Fd())) {
+		return nil
+	}
+	return usage("--yes-print does it all the same; whoever reads that file then has the key", "standard output is not a terminal, and would keep the key")
+}
+
 func keysShow(c *cli.Context) error {
 	args, err := arguments(c, 1, 1)
 	if err != nil {
 		return err
 	}
-	if f, ok := c.App.Writer.(*os.File); !c.Bool("yes-print") && (!ok || !term.IsTerminal(int(f.Fd()))) {
-		return usage("--yes-print does it all the same; whoever reads that file then has the key", "standard output is not a terminal, and would keep the key")
+	if err := mayPrint(c); err != nil {
+		return err
 	}
 	d, err := openDesk(c)
 	if err != nil {
