@@ -12,7 +12,7 @@ import (
 
 // refusals in a row are how many it takes until an escrow is left alone for the rest of a pass:
 // a missing permission is the same for 40,000 hosts.
-const refusals = 3
+const refusals = 5
 
 // begin asks for a new protector, where it is time to.
 func (p *pass) begin(ctx context.Context, it *Item, o *Outcome) error {
@@ -127,8 +127,8 @@ func (p *pass) ask(ctx context.Context, it *Item, r bitlocker.Rotation, o *Outco
 		return fmt.Errorf("cannot go on with the rotation of %s: %w", it.ID, context.Cause(ctx))
 	}
 	if err != nil {
-		if wrong := (*bitlocker.WrongHostError)(nil); !errors.As(err, &wrong) {
-			p.refused[r.By]++
+		if wrong := (*bitlocker.WrongHostError)(nil); p.rotator(r.By) != nil && !errors.As(err, &wrong) {
+			p.refused[r.By]++ // a host that does not answer says nothing of the others
 		}
 		o.Why = fmt.Sprintf("cannot have it replaced by %s: %v", r.By, err)
 		return p.record(ctx, it, bitlocker.Rotation{Step: bitlocker.RotationFailed, By: r.By})

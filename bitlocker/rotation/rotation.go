@@ -10,7 +10,8 @@
 // The old one is never removed before an escrow has the new one. Escrows do not say on which
 // volume of a host a protector is; so one is replaced at a time per host, and commands that
 // remove one look first whether the new one is on the same volume. A host that Intune replaces
-// protectors of does that by itself, and is taken at its word.
+// protectors of does that by itself, and is taken at its word. Two hosts of one name look like
+// one here, as they do in the escrows.
 package rotation
 
 import (

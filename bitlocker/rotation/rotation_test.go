@@ -140,8 +140,13 @@ func TestRefused(t *testing.T) {
 	w.rotate = func(bitlocker.Query) error { return errors.New("no permission") }
 	k := w.worker(true)
 	out := w.pass(k)
-	if len(w.asked) != 3 || out[0].Step != bitlocker.RotationFailed || !strings.Contains(out[0].Why, "no permission") || !strings.Contains(out[11].Why, "was left alone") {
+	if len(w.asked) != 5 || out[0].Step != bitlocker.RotationFailed || !strings.Contains(out[0].Why, "no permission") || !strings.Contains(out[11].Why, "was left alone") {
 		t.Errorf("asked %d times: %+v", len(w.asked), out)
+	}
+	w.asked = nil
+	w.pass(k)
+	if slices.Contains(w.asked, out[0].Query) {
+		t.Error("those that failed the first time keep the others from their turn")
 	}
 	w.rotate = nil
 	k.Every = 2 * time.Millisecond
@@ -258,6 +263,25 @@ func TestRunner(t *testing.T) {
 		w.want(k, bitlocker.RotationDead, "")
 		if slices.Contains(w.hosts["PC1"], old) {
 			t.Error("the old protector is still there")
+		}
+	})
+	t.Run("hosts that are off do not hold up the others", func(t *testing.T) {
+		w := newWorld(t)
+		for i := range 8 {
+			w.disclosed(fmt.Sprintf("PC%d", i))
+		}
+		w.later = 25 * time.Hour
+		k := w.worker(false)
+		k.Runner = winrm{world: w, escrows: true}
+		w.run = func() error {
+			if len(w.ran) <= 7 {
+				return errors.New("off")
+			}
+			return nil
+		}
+		out := w.pass(k)
+		if out[0].Step != bitlocker.RotationFailed || out[7].Step != bitlocker.RotationAdded {
+			t.Errorf("%+v", out)
 		}
 	})
 	t.Run("a host that has it no more", func(t *testing.T) {

@@ -52,29 +52,28 @@ func (w *Worker) Pass(ctx context.Context) ([]Outcome, error) {
 	if err != nil {
 		return nil, err
 	}
-	hosts, p := map[string]bool{}, &pass{Worker: w, busy: map[string]*Item{}, next: map[string]time.Time{}, refused: map[string]int{}}
-	for _, it := range items {
-		if it.Done() || it.Host == "" {
-			continue
-		}
-		hosts[bitlocker.FoldHost(it.Host)] = true
-		if it.Step != Disclosed && it.Step != bitlocker.RotationFailed {
-			p.busy[bitlocker.FoldHost(it.Host)] = it
-		}
-	}
-	if p.lists, err = list(ctx, w.Escrows, hosts); err != nil {
+	p, err := w.prepare(ctx, items)
+	if err != nil {
 		return nil, err
 	}
-	var out []Outcome
-	for _, it := range items {
-		o := Outcome{}
-		if !it.Done() {
-			if err := p.advance(ctx, it, &o); err != nil {
+	// Those that failed before come last, so that they do not keep the others from their turn.
+	out := make([]Outcome, len(items))
+	failed := func(it *Item) bool { return it.Step == bitlocker.RotationFailed }
+	turns := make([]int, 0, len(items))
+	for _, last := range []bool{false, true} {
+		for i, it := range items {
+			if failed(it) == last {
+				turns = append(turns, i)
+			}
+		}
+	}
+	for _, i := range turns {
+		if !items[i].Done() {
+			if err := p.advance(ctx, items[i], &out[i]); err != nil {
 				return nil, err
 			}
 		}
-		o.Item = *it
-		out = append(out, o)
+		out[i].Item = *items[i]
 	}
 	return out, nil
 }
@@ -127,6 +126,24 @@ type pass struct {
 	busy    map[string]*Item     // a host's protector that is being replaced
 	next    map[string]time.Time // before which an escrow or the runner is not asked again
 	refused map[string]int       // times in a row
+}
+
+// prepare asks the escrows what they have of the hosts.
+func (w *Worker) prepare(ctx context.Context, items []*Item) (*pass, error) {
+	p := &pass{Worker: w, busy: map[string]*Item{}, next: map[string]time.Time{}, refused: map[string]int{}}
+	hosts := map[string]bool{}
+	for _, it := range items {
+		if it.Done() || it.Host == "" {
+			continue
+		}
+		host := bitlocker.FoldHost(it.Host)
+		if hosts[host] = true; it.Step != Disclosed && it.Step != bitlocker.RotationFailed {
+			p.busy[host] = it
+		}
+	}
+	var err error
+	p.lists, err = list(ctx, w.Escrows, hosts)
+	return p, err
 }
 
 // advance takes the item as far as it goes now, and says in o what it waits for.

@@ -2,6 +2,7 @@ package entra
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"net/http"
 	"net/url"
@@ -44,11 +45,14 @@ func (t *Tenant) Rotate(ctx context.Context, q bitlocker.Query) error {
 		return fmt.Errorf("%w: Intune does not manage the host", bitlocker.ErrNoRotation)
 	}
 	if len(managed) > 1 {
-		return fmt.Errorf("Intune has %d devices of the same id in Entra ID: remove those that are stale", len(managed))
+		return fmt.Errorf("%w: Intune has %d devices of the same id in Entra ID", bitlocker.ErrNoRotation, len(managed))
 	}
 	if m := managed[0]; m.Name == "" || q.Host != "" && !bitlocker.SameHost(m.Name, q.Host) {
 		return &bitlocker.WrongHostError{ID: q.ID, Host: q.Host, Filed: []string{m.Name}}
 	}
 	_, err = t.call(ctx, http.MethodPost, "/beta/deviceManagement/managedDevices/"+url.PathEscape(managed[0].ID)+"/rotateBitLockerKeys", rotateKeys)
+	if s := (*statusError)(nil); errors.As(err, &s) && s.status < http.StatusInternalServerError && s.code != "" {
+		return fmt.Errorf("%w: Intune refuses it for this host: %v", bitlocker.ErrNoRotation, err)
+	}
 	return err
 }

@@ -25,6 +25,7 @@ type intune struct {
 	*graph
 	managed map[string]string // Intune's id to the host
 	rotated []string
+	refuses bool
 }
 
 func newIntune(t *testing.T, keys ...keytest.Filing) *intune {
@@ -54,7 +55,7 @@ func (i *intune) list(w http.ResponseWriter, r *http.Request) {
 }
 
 func (i *intune) rotate(w http.ResponseWriter, r *http.Request) {
-	if i.managed[r.PathValue("id")] == "" || r.ContentLength > 0 {
+	if i.managed[r.PathValue("id")] == "" || i.refuses || r.ContentLength > 0 {
 		fail(w, http.StatusNotFound, "ResourceNotFound")
 		return
 	}
@@ -89,7 +90,8 @@ func TestRotate(t *testing.T) {
 	}{
 		"no such key":      {nil, bitlocker.Query{ID: keytest.NewKeyID(r)}, bitlocker.ErrNoKey, ""},
 		"not managed":      {nil, bitlocker.Query{ID: orphan.ID, Host: "PC2"}, bitlocker.ErrNoRotation, "Intune does not manage the host"},
-		"several":          {func(i *intune) { i.managed["intune-2"] = "PC1" }, bitlocker.Query{ID: k.ID}, nil, "Intune has 2 devices"},
+		"several":          {func(i *intune) { i.managed["intune-2"] = "PC1" }, bitlocker.Query{ID: k.ID}, bitlocker.ErrNoRotation, "Intune has 2 devices"},
+		"refused":          {func(i *intune) { i.refuses = true }, bitlocker.Query{ID: k.ID}, bitlocker.ErrNoRotation, "Intune refuses it for this host"},
 		"another host":     {nil, bitlocker.Query{ID: k.ID, Host: "PC7"}, nil, "is not of host PC7: the escrow files it under PC1"},
 		"may not read":     {func(i *intune) { i.roles = []string{"BitlockerKey.Read.All", canRotate} }, bitlocker.Query{ID: k.ID}, nil, "the application lacks " + canRead},
 		"may not rotate":   {func(i *intune) { i.roles = []string{"BitlockerKey.Read.All", canRead} }, bitlocker.Query{ID: k.ID}, nil, "the application lacks " + canRotate},
