@@ -54,6 +54,7 @@ func TestNoSecretGetsOut(t *testing.T) {
 		{"report", "--state", state, "--format", "json"},
 		{"status", "--state", state, "--json"},
 		{"keys", "check", "-c", config, "--json"},
+		{"keys", "rotate", "-c", config, "--soak", "0s", "--json"},
 		{"keys", "audit", "-c", config},
 	} {
 		s := unbrick(t, args...)
@@ -85,7 +86,10 @@ func TestNoSecretGetsOut(t *testing.T) {
 	if !strings.Contains(said[filepath.Join(l.Dir, "unbrick.ledger")], "repair") {
 		t.Error("no key was released: there was nothing to get out")
 	}
+	// Any six digits of a key count as a leak, and parts of a second have nine at random.
+	clock := regexp.MustCompile(`:\d\d\.\d{1,9}(Z|[+-]\d\d:\d\d)"`)
 	for where, text := range said {
+		text = clock.ReplaceAllString(text, `"`)
 		for _, k := range keys {
 			if keytest.Leaks(k, text) {
 				t.Errorf("a recovery key is in %s", where)
