@@ -20,14 +20,7 @@ func TestNoCore(t *testing.T) {
 	testenv.Need(t, "/proc/self/limits")
 	l := startTestLab(t, lab.Options{Hosts: 3, Plain: true})
 	s := unbrick(t, runOn(l)...)
-	if err := s.Start(); err != nil {
-		t.Fatal(err)
-	}
-	done := make(chan struct{})
-	go func() {
-		s.Wait()
-		close(done)
-	}()
+	done := s.start(t)
 	waitForActions(l, 2, done)
 	limits, err := os.ReadFile(fmt.Sprintf("/proc/%d/limits", s.Process.Pid))
 	if err != nil {

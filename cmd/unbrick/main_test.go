@@ -83,6 +83,20 @@ func unbrick(t testing.TB, args ...string) *session {
 	return s
 }
 
+// start begins the session and returns a channel that is closed at its end.
+func (s *session) start(t testing.TB) <-chan struct{} {
+	t.Helper()
+	if err := s.Start(); err != nil {
+		t.Fatal(err)
+	}
+	done := make(chan struct{})
+	go func() {
+		s.Wait()
+		close(done)
+	}()
+	return done
+}
+
 // run starts the session and returns its exit code at its end.
 func (s *session) run(t testing.TB) int {
 	t.Helper()

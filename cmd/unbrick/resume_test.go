@@ -22,14 +22,7 @@ func TestKilled(t *testing.T) {
 	kills := 0
 	for {
 		s := unbrick(t, runOn(l)...)
-		if err := s.Start(); err != nil {
-			t.Fatal(err)
-		}
-		done := make(chan struct{})
-		go func() {
-			s.Wait()
-			close(done)
-		}()
+		done := s.start(t)
 		if kills < 6 {
 			waitForActions(l, 4, done) // something happens in every life
 			s.Process.Kill()
@@ -62,14 +55,7 @@ func TestInterrupted(t *testing.T) {
 	l := startTestLab(t, lab.Options{Hosts: 20, Plain: true})
 	limitHosts(t, l, 3)
 	s := unbrick(t, runOn(l)...)
-	if err := s.Start(); err != nil {
-		t.Fatal(err)
-	}
-	done := make(chan struct{})
-	go func() {
-		s.Wait()
-		close(done)
-	}()
+	done := s.start(t)
 	waitForActions(l, 6, done)
 	s.Process.Signal(syscall.SIGINT)
 	<-done
