@@ -1,7 +1,5 @@
 package remediate
 
-import "slices"
-
 // A Stage is one durable step in the treatment of a host.
 type Stage string
 
@@ -104,10 +102,4 @@ func Next(s Stage, o Outcome, v Verdict) Move {
 		m.Next = End
 	}
 	return m
-}
-
-// Known says whether o is an outcome that the table has for s.
-func Known(s Stage, o Outcome) bool {
-	_, ok := moves[s][o]
-	return ok && slices.Contains(Stages(), s)
 }

@@ -121,13 +121,6 @@ func TestEveryPathEnds(t *testing.T) {
 	walk(remediate.Check, "", false, 0)
 }
 
-func TestKnown(t *testing.T) {
-	if !remediate.Known(remediate.Check, remediate.Skip) || remediate.Known(remediate.Leave, remediate.Up) ||
-		remediate.Known(remediate.End, remediate.OK) {
-		t.Error("Known does not agree with the table")
-	}
-}
-
 func TestProof(t *testing.T) {
 	file := func(faulty, removed bool) playbooks.File {
 		return playbooks.File{Path: "C-00000291-1.sys", Faulty: faulty, Removed: removed}

@@ -31,15 +31,13 @@ func (p *patient) inventory() {
 		return
 	}
 	p.fleet = fleet
-	without := 0
-	for _, h := range fleet.Hosts {
-		if len(h.Routes) == 0 {
-			without++
-		}
+	tally := inventory.NewTally()
+	for i := range fleet.Hosts {
+		tally.Add(&fleet.Hosts[i])
 	}
 	p.ok("inventory", "%d hosts in %s", len(fleet.Hosts), p.cfg.Inventory)
-	if without > 0 {
-		p.warn("inventory", "add a column redfish with the address of the BMC", "%d hosts have no way in", without)
+	if tally.NoRoute > 0 {
+		p.warn("inventory", "add a column redfish with the address of the BMC", "%d hosts have no way in", tally.NoRoute)
 	}
 }
 

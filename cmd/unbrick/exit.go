@@ -39,6 +39,11 @@ func hinted(err error, hint string) error {
 	return &failure{exitUsage, err, hint}
 }
 
+// halted says that the stop rule stopped the run.
+func halted(format string, args ...any) error {
+	return &failure{exitHalted, fmt.Errorf(format, args...), "look at unbrick report; to go on: unbrick resume, then this command again"}
+}
+
 // exitWith ends the program with code and says nothing more: the result has been printed.
 func exitWith(code int) error {
 	if code == exitDone {

@@ -9,6 +9,7 @@ import (
 	"os"
 
 	"github.com/urfave/cli/v2"
+	"golang.org/x/term"
 )
 
 // The options that mean the same in every command.
@@ -119,12 +120,8 @@ func say(c *cli.Context, format string, args ...any) {
 	fmt.Fprintf(c.App.ErrWriter, format+"\n", args...)
 }
 
-// terminal says whether w is one; progress bars are for those alone.
+// terminal says whether w is one: progress bars and secrets are for those alone.
 func terminal(w io.Writer) bool {
 	f, ok := w.(*os.File)
-	if !ok {
-		return false
-	}
-	info, err := f.Stat()
-	return err == nil && info.Mode()&os.ModeCharDevice != 0
+	return ok && term.IsTerminal(int(f.Fd()))
 }

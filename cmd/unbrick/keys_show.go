@@ -2,10 +2,8 @@ package main
 
 import (
 	"fmt"
-	"os"
 
 	"github.com/urfave/cli/v2"
-	"golang.org/x/term"
 )
 
 // personCommands are those by which a person gets a key, or another agrees to it.
@@ -35,7 +33,7 @@ func keysShowCommand() *cli.Command {
 
 // mayPrint refuses to write a secret into a file by accident.
 func mayPrint(c *cli.Context) error {
-	if f, ok := c.App.Writer.(*os.File); c.Bool("yes-print") || ok && term.IsTerminal(int(f.Fd())) {
+	if c.Bool("yes-print") || terminal(c.App.Writer) {
 		return nil
 	}
 	return usage("--yes-print does it all the same; whoever reads that file then has the key", "standard output is not a terminal, and would keep the key")

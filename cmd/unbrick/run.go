@@ -126,8 +126,7 @@ func (k *kit) treat(ctx context.Context, c *cli.Context, fleet *inventory.Fleet,
 		return engine.Summary{}, err
 	}
 	if st.Run.Halted != "" {
-		return engine.Summary{}, &failure{exitHalted, fmt.Errorf("run %s is halted: %s", r.ID, st.Run.Halted),
-			"look at unbrick report; to go on: unbrick resume, then this command again"}
+		return engine.Summary{}, halted("run %s is halted: %s", r.ID, st.Run.Halted)
 	}
 	switch {
 	case r.State == "ended":
@@ -258,8 +257,7 @@ func printSummary(c *cli.Context, cfg *config, sum engine.Summary) error {
 func verdictOf(sum engine.Summary, err error) error {
 	switch {
 	case sum.Halted != "":
-		return &failure{exitHalted, fmt.Errorf("halted: %s", sum.Halted),
-			"look at unbrick report; to go on: unbrick resume, then this command again"}
+		return halted("halted: %s", sum.Halted)
 	case errors.Is(err, engine.ErrInterrupted):
 		return &failure{exitInterrupted, errors.New("interrupted before every host had a verdict"), "the same command goes on"}
 	case !sum.Done():

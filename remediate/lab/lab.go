@@ -34,7 +34,8 @@ type Options struct {
 
 	Plain bool // every host has the faulty file and nothing else is wrong with any
 
-	// VM adds two hosts that are real, the second with a BitLocker volume. It needs Linux, QEMU and what unbrick image build needs.
+	// VM adds two hosts that are real, the second with a BitLocker volume. It needs Linux, QEMU
+	// and what unbrick image build needs.
 	VM  bool
 	Say func(line string) // told what takes long; may be nil
 }
