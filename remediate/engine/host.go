@@ -100,7 +100,10 @@ func (w *worker) over(ctx context.Context, in ids, err error) {
 	w.mu.Unlock()
 	if err != nil && ctx.Err() == nil && !errors.Is(err, errStale) {
 		w.Log.Warn("attempt lost", "run", in.Run, "host", in.Host, "attempt", in.Attempt, "error", err)
-		if err := w.lose(ctx, in); err != nil {
+		if diskFull(err) {
+			w.fail(fmt.Errorf("cannot write state %s: %w", w.Store.name(), err))
+		}
+		if err := w.lose(ctx, in, err); err != nil {
 			w.Log.Warn("cannot give host back", "run", in.Run, "host", in.Host, "error", err) // reconcile does
 		}
 	}

@@ -14,14 +14,18 @@ import (
 	"unbrick/remediate"
 )
 
-// lose gives a host back whose attempt ended without an answer. What its row says of having
-// been entered stays, and the next attempt looks first.
-func (w *worker) lose(ctx context.Context, in ids) error {
+// lose gives a host back whose attempt ended without an answer, and why. What its row says of
+// having been entered stays, and the next attempt looks first.
+func (w *worker) lose(ctx context.Context, in ids, why error) error {
+	counts := 1
+	if diskFull(why) {
+		counts = 0 // it would have ended well elsewhere
+	}
 	return w.Store.tx(ctx, func(tx *sql.Tx) error {
 		var site string
-		err := tx.QueryRowContext(ctx, `UPDATE hosts SET state = 'todo', lost = lost + 1, stage = ''
+		err := tx.QueryRowContext(ctx, `UPDATE hosts SET state = 'todo', lost = lost + $5, stage = ''
 			WHERE run = $1 AND host = $2 AND attempt = $3 AND executor = $4 AND state = 'running' RETURNING site`,
-			in.Run, in.Host, in.Attempt, w.executor()).Scan(&site)
+			in.Run, in.Host, in.Attempt, w.executor(), counts).Scan(&site)
 		if errors.Is(err, sql.ErrNoRows) {
 			return nil
 		}
@@ -163,7 +167,11 @@ func (w *worker) reconcile(ctx context.Context) error {
 		case k >= 0 && (flows[k].Status == dbos.WorkflowStatusPending || flows[k].Status == dbos.WorkflowStatusEnqueued):
 			again = append(again, in.workflow())
 		default:
-			if err := w.lose(ctx, in); err != nil {
+			var why error
+			if k >= 0 {
+				why = flows[k].Error
+			}
+			if err := w.lose(ctx, in, why); err != nil {
 				return err
 			}
 		}

@@ -255,6 +255,11 @@ func (s *Store) once(ctx context.Context, fn func(*sql.Tx) error) error {
 	return tx.Commit()
 }
 
+// diskFull says whether the state could not be written for want of space: no host's fault.
+func diskFull(err error) bool {
+	return err != nil && (strings.Contains(err.Error(), "disk is full") || strings.Contains(err.Error(), "SQLSTATE 53100"))
+}
+
 // passing says whether err may pass by itself.
 func (s *Store) passing(err error) bool {
 	if !s.postgres() {

@@ -197,4 +197,12 @@ func TestDiskFull(t *testing.T) {
 	got := verdicts(t, s)
 	same(t, got, faults())
 	w.check(t, got)
+	for r, err := range s.Results(ctx, "", "") {
+		if err != nil {
+			t.Fatal(err)
+		}
+		if strings.Contains(r.Reason, "given up") {
+			t.Errorf("%s was given up because the disk was full: %s", r.Host, r.Reason)
+		}
+	}
 }
