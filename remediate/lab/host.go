@@ -71,6 +71,9 @@ func (h *host) powerOn() {
 	if !h.kind.off {
 		h.Start(redfishtest.Boot{Device: redfishtest.Hdd})
 	}
+	if h.kind.deserves == remediate.Healthy { // it came back before anybody looked
+		h.windows.set(true)
+	}
 }
 
 // Start is called by the BMC when power comes on or the host is reset.
@@ -96,6 +99,7 @@ func (h *host) Stop() {
 	if cancel != nil {
 		cancel()
 		<-ended
+		h.windows.set(false)
 	}
 }
 
