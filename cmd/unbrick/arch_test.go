@@ -33,7 +33,8 @@ var mayImport = []struct {
 	{"bitlocker/rotation", []string{"bitlocker"}},
 	{"bitlocker/laps", []string{"bitlocker", "inventory/secret"}},
 	{"bitlocker/source/*", []string{"bitlocker", "bitlocker/laps", "inventory/secret"}},
-	{"playbooks", nil},
+	{"playbooks", []string{"playbooks/hive"}},
+	{"playbooks/hive", nil},
 	{"playbooks/*", []string{"playbooks"}},
 
 	// The engine cannot name a key, so it cannot leak one.
@@ -42,9 +43,14 @@ var mayImport = []struct {
 	{"remediate/schedule", []string{"inventory", "inventory/calendar", "remediate"}},
 	{"remediate/probe", []string{"inventory", "remediate"}},
 	{"remediate/tlspin", nil},
+	{"remediate/power", []string{"inventory", "remediate"}},
+	{"remediate/power/powertest", []string{"inventory", "remediate", "remediate/power"}},
+	{"remediate/winrm", []string{"inventory/secret", "remediate/tlspin"}},
+	{"remediate/winrm/winrmtest", nil},
+	{"remediate/netboot", nil},
 	{"remediate/driver/drivertest", []string{"inventory", "playbooks", "remediate"}},
-	{"remediate/driver/*", []string{"inventory", "inventory/secret", "playbooks", "remediate", "remediate/probe", "remediate/tlspin"}},
-	{"remediate/driver/redfish/redfishtest", nil},
+	{"remediate/driver/*", []string{"inventory", "inventory/secret", "playbooks", "remediate", "remediate/netboot", "remediate/power", "remediate/probe", "remediate/tlspin", "remediate/winrm"}},
+	{"remediate/driver/*/*", nil},
 
 	// The one place where keys meet hosts.
 	{"remediate/rescue", []string{"bitlocker", "inventory", "playbooks", "remediate", "remediate/rescue/wire"}},
@@ -52,6 +58,7 @@ var mayImport = []struct {
 	{"remediate/rescue/agent", []string{"bitlocker", "bitlocker/fve", "playbooks", "remediate/rescue/wire"}},
 	{"remediate/rescue/agent/linux", []string{"bitlocker", "bitlocker/fve", "playbooks", "remediate/rescue/agent", "remediate/rescue/wire"}},
 	{"remediate/rescue/agent/linux/ntfstest", []string{"remediate/lab/testenv"}},
+	{"remediate/rescue/agent/windows", []string{"bitlocker", "bitlocker/fve", "playbooks", "remediate/rescue/agent", "remediate/rescue/wire"}},
 	{"remediate/rescue/image", []string{"remediate/rescue/wire"}},
 
 	{"remediate/lab", []string{"*"}},
@@ -60,7 +67,7 @@ var mayImport = []struct {
 	{"remediate/lab/vm/standin", []string{"bitlocker/fve", "playbooks/diskimage"}},
 
 	{"cmd/unbrick", []string{"*"}},
-	{"cmd/unbrick-agent", []string{"remediate/rescue/agent/linux"}},
+	{"cmd/unbrick-agent", []string{"remediate/rescue/agent/linux", "remediate/rescue/agent/windows"}},
 }
 
 // TestArchitecture parses the imports of every file, tests apart. It does not ask the go
