@@ -50,7 +50,8 @@ type Driver interface {
 	Leave(ctx context.Context, t Target, before Posture) error
 }
 
-// A Repairer is a Driver that repairs in place, without a fixer of its own. Optional.
+// A Repairer is a Driver that repairs in place, without a fixer of its own. Optional. It
+// returns an *UpError, and nothing else, when the host came up without having been repaired.
 type Repairer interface {
 	Repair(ctx context.Context, t Target, pb *playbooks.Playbook) (Report, error)
 }
@@ -108,6 +109,12 @@ type RetryError struct {
 
 func (e *RetryError) Error() string { return e.Err.Error() }
 func (e *RetryError) Unwrap() error { return e.Err }
+
+// An UpError says that Windows came up by itself while the host was being treated: nothing is
+// left to repair. The host is left and confirmed, with the verdict healthy.
+type UpError struct{ Evidence string } // as Prober.Probe returns it
+
+func (e *UpError) Error() string { return "came up by itself: " + e.Evidence }
 
 // A WaitError says that a person has to act before the stage can go on.
 type WaitError struct{ For string }
