@@ -2,6 +2,10 @@
 // export of falcon-windows-host-recovery (Hostname,KeyID,RecoveryKey,Directory), and what other
 // exports call these columns. UTF-8 or UTF-16, separated by comma, semicolon or tab.
 //
+// It also reads what Windows writes for people, in whatever language: the text file that it
+// saves a key in, a folder of these, and what manage-bde prints. These name no host, so their
+// keys are found by id alone.
+//
 // A row that cannot be used is a [Problem] and never ends the reading: the keys of the other
 // rows are needed tonight. Nothing that this package says has a digit of a key in it.
 package keyfile
@@ -62,14 +66,18 @@ func (p Problem) String() string {
 	return b.String()
 }
 
-// Open reads the file. It fails if the file cannot be read or has no header that names the
-// columns of key ids and keys; all else is among its Problems.
+// Open reads the file, or every text file of the folder. It fails if it cannot be read or is
+// neither a table whose header names the columns of key ids and keys nor a text of Windows; all
+// else is among its Problems.
 func Open(path string) (*File, error) {
 	f, err := os.Open(path)
 	if err != nil {
 		return nil, fmt.Errorf("cannot read keys: %w", err)
 	}
 	defer f.Close()
+	if fi, err := f.Stat(); err == nil && fi.IsDir() {
+		return openFolder(path)
+	}
 	k, err := Read(path, f)
 	if err != nil {
 		return nil, err

@@ -295,6 +295,8 @@ func FuzzRead(f *testing.F) {
 	f.Add("Hostname;KeyID;RecoveryKey;Directory\n\"CN=PC\\,1,DC=x\";{" + id1 + "};" + key1 + ";AD\nx;" + id1 + ";System.Object[]\n")
 	f.Add("key_id\trecovery_key\n" + id1 + "\t" + key1 + "\n" + id1 + "\t" + key2)
 	f.Add("\xff\xfek\x00e\x00y\x00")
+	f.Add(savedText)
+	f.Add(protectorsText)
 	f.Fuzz(func(t *testing.T, text string) {
 		k, err := keyfile.Read("keys.csv", strings.NewReader(text))
 		if err != nil {

@@ -43,6 +43,12 @@ func (p *parser) parse(r io.Reader) error {
 	if err != nil {
 		return err
 	}
+	// A text for people is short: what does not show in its beginning is not one.
+	if head, _ := in.Peek(in.Size()); isProse(string(head)) {
+		text, err := io.ReadAll(in)
+		p.prose(string(text))
+		return err
+	}
 	for {
 		text, err := in.ReadString('\n')
 		if err != nil && !errors.Is(err, io.EOF) {
