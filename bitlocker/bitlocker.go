@@ -87,6 +87,10 @@ type Recipient struct {
 	Request string `json:"request,omitempty"` // hash of the approved request that it is part of
 }
 
+// SealedInBundle begins the purpose of a release into a sealed bundle. Its key was seen by
+// nobody: the bundle's opening is a release of its own.
+const SealedInBundle = "sealed in the bundle"
+
 // A Recorder keeps releases.
 type Recorder interface {
 	// Record returns after the release is on stable storage, or with an error.

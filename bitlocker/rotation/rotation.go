@@ -17,6 +17,7 @@ package rotation
 import (
 	"cmp"
 	"slices"
+	"strings"
 	"time"
 
 	"unbrick/bitlocker"
@@ -52,14 +53,14 @@ type itemKey struct {
 // A Queue is what the ledger says of all protectors whose keys went out.
 type Queue struct{ items map[itemKey]*Item }
 
-// Add takes the next record of the ledger. Keys that were withheld and passwords do not count:
-// the former did not go out, the latter have no protector.
+// Add takes the next record of the ledger. Keys that were withheld or sealed in a bundle and
+// passwords do not count: the former did not go out, the latter have no protector.
 func (q *Queue) Add(e bitlocker.Event) {
 	if q.items == nil {
 		q.items = map[itemKey]*Item{}
 	}
 	switch {
-	case e.Release != nil && !e.Withheld && !e.ID.IsZero():
+	case e.Release != nil && !e.Withheld && !e.ID.IsZero() && !strings.HasPrefix(e.Purpose, bitlocker.SealedInBundle):
 		k := itemKey{e.ID, bitlocker.FoldHost(e.Host)}
 		it := q.items[k]
 		if it == nil || it.Done() { // dead and asked for again: somebody has brought it back

@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"io/fs"
 	"os"
+	"strings"
 	"time"
 
 	"github.com/urfave/cli/v2"
@@ -91,7 +92,10 @@ func printRequest(c *cli.Context, s policy.State) {
 		s.Hash, who, s.Asked.Local().Format(time.DateTime), len(r.Keys), r.Purpose, r.Reason, r.Why)
 	for _, q := range r.Keys {
 		what := q.ID.String()
-		if q.ID.IsZero() {
+		switch {
+		case strings.HasPrefix(r.Purpose, bitlocker.SealedInBundle):
+			what = "all keys on record"
+		case q.ID.IsZero():
 			what = "password of a local administrator   " // as wide as an id
 		}
 		fmt.Fprintf(c.App.Writer, "    %s  %s\n", what, q.Host)

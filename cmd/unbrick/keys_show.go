@@ -8,7 +8,7 @@ import (
 
 // personCommands are those by which a person gets a key, or another agrees to it.
 func personCommands() []*cli.Command {
-	return []*cli.Command{keysShowCommand(), keysLAPSCommand(), keysApproveCommand(), keysCardCommand(), keysExportCommand(), keysCheckpointCommand()}
+	return []*cli.Command{keysShowCommand(), keysLAPSCommand(), keysApproveCommand(), keysCardCommand(), keysBundleCommand(), keysExportCommand(), keysCheckpointCommand()}
 }
 
 const personRules = `On the ledger first, with your login and the reason. 30 keys an hour and 150 a day; for more, for

@@ -57,16 +57,26 @@ func Make(w io.Writer, p Plan, rows []Row) (Header, error) {
 	return header, nil
 }
 
-// seal checks everything, and returns the header and the encrypted body.
-func (p Plan) seal(rows []Row) (header Header, body []byte, err error) {
+// Check says what is wrong with the plan, before any key is asked for.
+func (p Plan) Check() error {
 	switch {
 	case len(p.Signer) != ed25519.PrivateKeySize:
-		return header, nil, errors.New("there is no key to sign it with")
+		return errors.New("there is no key to sign it with")
 	case p.Site == "":
-		return header, nil, errors.New("it is of no site: a bundle of all sites would open all of them")
+		return errors.New("it is of no site: a bundle of all sites would open all of them")
 	case !p.Expires.After(p.Made):
-		return header, nil, errors.New("it would expire before it is made")
-	case len(rows) == 0:
+		return errors.New("it would expire before it is made")
+	}
+	_, _, err := p.recipients()
+	return err
+}
+
+// seal checks everything, and returns the header and the encrypted body.
+func (p Plan) seal(rows []Row) (header Header, body []byte, err error) {
+	if err := p.Check(); err != nil {
+		return header, nil, err
+	}
+	if len(rows) == 0 {
 		return header, nil, errors.New("there are no keys to put in it")
 	}
 	first, second, err := p.recipients()
