@@ -47,7 +47,7 @@ func judge(r wire.Report) error {
 	case n.good:
 		return nil
 	case len(n.locked) > 0 && len(r.Unanswered) > 0:
-		return fmt.Errorf("the volume is locked, and it is not known whether there is a key: %s", strings.Join(n.locked, "; "))
+		return fmt.Errorf("the volume is locked, and another way may open it: %s", strings.Join(n.locked, "; "))
 	case len(n.locked) > 0:
 		return &remediate.FinalError{Err: fmt.Errorf("the volume is locked and was not opened: %s", strings.Join(n.locked, "; "))}
 	}
