@@ -25,7 +25,25 @@ type Target struct {
 	// Up says that Windows was just seen up by itself: Leave puts back what it has to and
 	// must not restart the host.
 	Up bool
+	// Notes are what was said of the host while it waited for a person, oldest first.
+	Notes []Note
 }
+
+// A Note is a word on a host that waits, or will.
+type Note struct {
+	By   string    `json:"by"`             // a person, or "unbrick"
+	What string    `json:"what"`           // one of the constants
+	Text string    `json:"text,omitempty"` // what they want to add; for Seen, the evidence
+	At   time.Time `json:"at"`
+}
+
+// What a note may say.
+const (
+	Done     = "done"   // the person did what was asked; a claim, not a proof
+	GaveUp   = "failed" // the person could not
+	Remarked = "note"   // neither: look again
+	Seen     = "up"     // Windows was seen up, by unbrick itself
+)
 
 // ID names the target: the same for every process and every repetition of the attempt.
 func (t Target) ID() string {
@@ -116,7 +134,9 @@ type UpError struct{ Evidence string } // as Prober.Probe returns it
 
 func (e *UpError) Error() string { return "came up by itself: " + e.Evidence }
 
-// A WaitError says that a person has to act before the stage can go on.
+// A WaitError says that a person has to act before the stage can go on. The host is put aside
+// as it is and gives its place to others. The same stage runs again, with Target.Notes, when
+// somebody says a word or Windows is seen up; it may wait again.
 type WaitError struct{ For string }
 
 func (e *WaitError) Error() string { return "waiting for " + e.For }

@@ -87,8 +87,9 @@ var moves = map[Stage]map[Outcome]Move{
 
 // Next returns where a host whose verdict so far is v goes after stage s ended in o.
 //
-// Two rules stand beside the table: a host that failed is put back and not confirmed, since
-// it is not expected up; and an outcome the table does not know is Ill.
+// Three rules stand beside the table: a host that failed is put back and not confirmed, since
+// it is not expected up; one that came up by itself and did not stay up has failed, since
+// nothing was done to it; and an outcome the table does not know is Ill.
 func Next(s Stage, o Outcome, v Verdict) Move {
 	row := moves[s]
 	m, ok := row[o]
@@ -100,6 +101,9 @@ func Next(s Stage, o Outcome, v Verdict) Move {
 	}
 	if s == Leave && m.Next == Confirm && v == Failed {
 		m.Next = End
+	}
+	if s == Confirm && m.Verdict == Unconfirmed && v == Healthy {
+		m.Verdict = Failed
 	}
 	return m
 }

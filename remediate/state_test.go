@@ -46,13 +46,13 @@ leave    ?     failed     end      stranded
 confirm  ok    fixed      end      fixed
 confirm  ok    healthy    end      healthy
 confirm  up    fixed      end      unconfirmed
-confirm  up    healthy    end      unconfirmed
+confirm  up    healthy    end      failed
 confirm  skip  fixed      end      unconfirmed
-confirm  skip  healthy    end      unconfirmed
+confirm  skip  healthy    end      failed
 confirm  ill   fixed      end      unconfirmed
-confirm  ill   healthy    end      unconfirmed
+confirm  ill   healthy    end      failed
 confirm  ?     fixed      end      unconfirmed
-confirm  ?     healthy    end      unconfirmed
+confirm  ?     healthy    end      failed
 `
 
 func TestTable(t *testing.T) {
