@@ -23,11 +23,11 @@ import (
 	"context"
 	"net/url"
 	"strings"
-	"sync"
 	"time"
 
 	"unbrick/inventory/secret"
 	"unbrick/remediate"
+	"unbrick/remediate/power"
 	"unbrick/remediate/tlspin"
 )
 
@@ -58,10 +58,8 @@ type Times struct {
 // it is not 443, or an https URL; the path of one system may follow, where a BMC has several:
 // https://chassis/redfish/v1/Systems/3.
 type Driver struct {
-	opt Options
-
-	mu    sync.Mutex
-	gates map[string]*gate // by address, of calls under way
+	opt   Options
+	limit *power.Limit // of calls to one address
 }
 
 var _ remediate.Driver = (*Driver)(nil)
@@ -81,7 +79,7 @@ func New(o Options) *Driver {
 		Poll:    or(o.Times.Poll, time.Second),
 		Retry:   or(o.Times.Retry, 15*time.Second),
 	}
-	return &Driver{opt: o, gates: map[string]*gate{}}
+	return &Driver{opt: o, limit: power.NewLimit(o.MaxPerBMC)}
 }
 
 func or(d, def time.Duration) time.Duration {
@@ -126,37 +124,4 @@ func (d *Driver) Enter(ctx context.Context, t remediate.Target, img remediate.Im
 // not be what starts. A host that is up is not powered off for it.
 func (d *Driver) Leave(ctx context.Context, t remediate.Target, before remediate.Posture) error {
 	return d.visit(ctx, t, func(v *visit) error { return v.leave(ctx, before, t.Up) })
-}
-
-// A gate lets some calls to one address through at a time.
-type gate struct {
-	users int // calls that hold it or wait
-	slots chan struct{}
-}
-
-// enter waits for a place at addr, and returns how to give it back.
-func (d *Driver) enter(ctx context.Context, addr string) (leave func(), err error) {
-	d.mu.Lock()
-	g := d.gates[addr]
-	if g == nil {
-		g = &gate{slots: make(chan struct{}, d.opt.MaxPerBMC)}
-		d.gates[addr] = g
-	}
-	g.users++
-	d.mu.Unlock()
-
-	forget := func() {
-		d.mu.Lock()
-		defer d.mu.Unlock()
-		if g.users--; g.users == 0 {
-			delete(d.gates, addr)
-		}
-	}
-	select {
-	case g.slots <- struct{}{}:
-		return func() { <-g.slots; forget() }, nil
-	case <-ctx.Done():
-		forget()
-		return nil, ctx.Err()
-	}
 }

@@ -36,7 +36,7 @@ func (d *Driver) visit(ctx context.Context, t remediate.Target, do func(*visit) 
 	if err != nil {
 		return err
 	}
-	leave, err := d.enter(ctx, addr.host)
+	leave, err := d.limit.Enter(ctx, addr.host)
 	if err != nil {
 		return err
 	}

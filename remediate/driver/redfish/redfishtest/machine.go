@@ -152,6 +152,9 @@ func (b *BMC) firmware() Boot {
 			}
 		}
 	}
+	if o.Enabled != "Disabled" && o.Target == Pxe && o.Mode == "UEFI" && !b.silent(OverrideIgnored) {
+		boot = Boot{Device: Pxe}
+	}
 	if o.Enabled == "Once" {
 		b.override.Target, b.override.Enabled = "None", "Disabled"
 	}

@@ -21,11 +21,12 @@ import (
 const (
 	Hdd = "Hdd"
 	Cd  = "Cd"
+	Pxe = "Pxe"
 )
 
 // A Boot is what the firmware of the host starts.
 type Boot struct {
-	Device string // Hdd or Cd
+	Device string // Hdd, Cd or Pxe
 	Image  string // where the inserted image is, if Device is Cd: the host fetches it
 }
 
@@ -41,7 +42,7 @@ type Host interface {
 // The kinds of an Action.
 const (
 	Power    = "power"    // Detail: on, off, reset
-	Booted   = "boot"     // Detail: hdd, or cd and the image
+	Booted   = "boot"     // Detail: hdd, pxe, or cd and the image
 	Insert   = "insert"   // Detail: slot and image
 	Eject    = "eject"    // Detail: slot
 	Override = "override" // Detail: target and once or continuous, or cleared
