@@ -157,7 +157,10 @@ func (d *decoder) playbook(n ast.Node) *Playbook {
 // schema.json and a file.
 func (d *decoder) step(n ast.Node) (s Step) {
 	kinds := map[string]func(ast.Node){
-		"remove": func(n ast.Node) { s = d.remove(n) },
+		"remove":   func(n ast.Node) { s = d.remove(n) },
+		"registry": func(n ast.Node) { s = d.registry(n) },
+		"hives":    func(n ast.Node) { s = d.hives(n) },
+		"safeboot": func(n ast.Node) { s = d.safeboot(n) },
 	}
 	d.mapping(n, "a step", kinds)
 	if m, ok := n.(*ast.MappingNode); ok && len(m.Values) != 1 {

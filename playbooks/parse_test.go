@@ -74,7 +74,7 @@ func TestParseRefuses(t *testing.T) {
 	}{
 		{"unknown key", change(t, "title:", "titel:"), "2:1", `a playbook has no "titel": it may have name, steps, title, why`, true},
 		{"unknown key in a step", change(t, "glob:", "globs:"), "6:7", `remove has no "globs"`, true},
-		{"unknown kind of step", change(t, "remove:", "overwrite:"), "4:5", `a step has no "overwrite": it may have remove`, true},
+		{"unknown kind of step", change(t, "remove:", "overwrite:"), "4:5", `a step has no "overwrite": it may have hives, registry, remove, safeboot`, true},
 		{"duplicate key", change(t, "", "title: again\n"), "", "already defined", false},
 		{"duplicate key in a step", change(t, "", "      glob: other*.sys\n"), "", "already defined", false},
 		{"two kinds in a step", change(t, "", "    other: {}\n"), "11:5", "a step has one key", true},

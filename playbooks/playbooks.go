@@ -22,13 +22,15 @@ type Playbook struct {
 	source []byte // as parsed; what travels to an agent
 }
 
-// A Step is one change to a Windows installation. The set is closed: remove, …
+// A Step is one change to a Windows installation, or to what starts it. The set is closed:
+// [Remove], [Registry], [Hives], [Safeboot].
 type Step interface {
 	// Check says how the installation at root stands, and changes nothing. An error means
 	// that it could not be found out; the Finding then says how far it came.
 	Check(v Volume, root string) (Finding, error)
 	// Apply makes right what f, a Finding of Check on the same root, calls faulty, and
-	// records in f.Files what it removed. Twice is the same as once.
+	// records in f.Files what it removed and in f.Values what it changed. Twice is the same
+	// as once.
 	Apply(v Volume, f *Finding, keep Keeper) error
 	String() string
 	step()
@@ -41,9 +43,14 @@ type Volume interface {
 	fs.FS
 	// Remove deletes one file, or an empty directory.
 	Remove(name string) error
+	// WriteFile makes content the content of a file that is there; it makes none, so that
+	// owner, permissions and attributes stay as Windows set them. It returns after the content
+	// is on the disk. Cut off, it leaves of the file any mixture of old and new: what must
+	// survive that has to be written elsewhere first.
+	WriteFile(name string, content []byte) error
 }
 
-// A Keeper takes a copy of what is about to be removed.
+// A Keeper takes a copy of what is about to be removed or changed.
 type Keeper interface {
 	// Keep returns after the copy is safe. The content must match f.Size and f.SHA256.
 	Keep(f File, content io.Reader) error
@@ -59,11 +66,12 @@ const (
 	Good       Verdict = "good"       // only good files of the kind
 	Faulty     Verdict = "faulty"     // only faulty ones
 	Both       Verdict = "both"       // faulty and good ones
+	Damaged    Verdict = "damaged"    // more than can be put right from here: another way has to
 	Unreadable Verdict = "unreadable" // the file system would not say
 	Locked     Verdict = "locked"     // the volume is encrypted and was not opened
 )
 
-// Affected says that there is something to remove.
+// Affected says that there is something to remove or to change.
 func (v Verdict) Affected() bool { return v == Faulty || v == Both }
 
 // A File is one file that a step looked at.
@@ -77,13 +85,30 @@ type File struct {
 	Removed bool      `json:"removed,omitempty"` // gone, and seen to be gone
 }
 
+// A Value is one thing within a file that a step looked at: a registry value, a boot option,
+// or a registry hive as a whole.
+type Value struct {
+	Path    string `json:"path"`           // of the file, on the volume
+	Name    string `json:"name,omitempty"` // in the file: key, backslash, value; empty for all of it
+	Was     string `json:"was"`            // what was found, for a person: "REG_DWORD 1", "not there"
+	Is      string `json:"is,omitempty"`   // what it is to be, if faulty; what it is, if changed
+	Faulty  bool   `json:"faulty"`
+	Why     string `json:"why"`
+	Changed bool   `json:"changed,omitempty"` // written, read back, and as it is to be
+}
+
 // A Finding is what one step found in one Windows installation.
 type Finding struct {
-	Root    string  `json:"root"` // the Windows directory, as named on the volume
+	Root    string  `json:"root"` // the Windows directory, or the boot store, as named on the volume
 	Step    string  `json:"step"`
 	Verdict Verdict `json:"verdict"`
 	Files   []File  `json:"files,omitempty"`
+	Values  []Value `json:"values,omitempty"`
 	Error   string  `json:"error,omitempty"`
+	// Aside says that the step puts right what crashes and helpers leave behind and is not
+	// about the incident: that it found all well proves nothing. It is never set where a
+	// playbook has no other steps.
+	Aside bool `json:"aside,omitempty"`
 }
 
 // A VolumeResult is what a playbook found, and did, on one volume.

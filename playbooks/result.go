@@ -7,6 +7,7 @@ import "slices"
 //
 //	both         any faulty and any good one, or any both
 //	faulty       any faulty
+//	damaged      nothing that could be put right was seen, and something that could not
 //	locked       nothing faulty was seen, and somewhere nobody could look for want of a key
 //	unreadable   the same, for want of a readable file system
 //	good         any good
@@ -17,7 +18,7 @@ func Overall(vs ...Verdict) Verdict {
 	if has(Faulty) && has(Good) {
 		return Both
 	}
-	for _, v := range []Verdict{Both, Faulty, Locked, Unreadable, Good, Clean} {
+	for _, v := range []Verdict{Both, Faulty, Damaged, Locked, Unreadable, Good, Clean} {
 		if has(v) {
 			return v
 		}
@@ -26,12 +27,15 @@ func Overall(vs ...Verdict) Verdict {
 }
 
 // NewVolumeResult sums up what Check or Apply returned for one volume. With an error and
-// nothing faulty the verdict is unreadable: what was not seen may be faulty.
+// nothing faulty the verdict is unreadable: what was not seen may be faulty. What a finding
+// that is Aside found well does not count.
 func NewVolumeResult(volume string, findings []Finding, err error) VolumeResult {
 	r := VolumeResult{Volume: volume, Findings: findings}
 	var vs []Verdict
 	for _, f := range findings {
-		vs = append(vs, f.Verdict)
+		if !f.Aside || f.Verdict.Affected() || f.Verdict == Damaged || f.Verdict == Unreadable {
+			vs = append(vs, f.Verdict)
+		}
 	}
 	if err != nil {
 		r.Error = err.Error()
@@ -63,6 +67,31 @@ func (r Result) Removed() []File {
 // went wrong.
 func (r Result) Left() []File {
 	return r.files(func(f File) bool { return f.Faulty && !f.Removed })
+}
+
+// Changed returns the values that were changed, and were seen to be.
+func (r Result) Changed() []Value {
+	return r.values(func(v Value) bool { return v.Changed })
+}
+
+// Unchanged returns the faulty values that are as they were. After Apply it is empty, or
+// something went wrong.
+func (r Result) Unchanged() []Value {
+	return r.values(func(v Value) bool { return v.Faulty && !v.Changed })
+}
+
+func (r Result) values(want func(Value) bool) []Value {
+	var values []Value
+	for _, v := range r.Volumes {
+		for _, f := range v.Findings {
+			for _, value := range f.Values {
+				if want(value) {
+					values = append(values, value)
+				}
+			}
+		}
+	}
+	return values
 }
 
 func (r Result) files(want func(File) bool) []File {

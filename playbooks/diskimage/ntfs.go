@@ -75,6 +75,11 @@ func (v *Volume) Remove(name string) error {
 	return &fs.PathError{Op: "remove", Path: name, Err: fmt.Errorf("an image is only read, never written: %w", fs.ErrPermission)}
 }
 
+// WriteFile implements playbooks.Volume: it always fails with fs.ErrPermission.
+func (v *Volume) WriteFile(name string, _ []byte) error {
+	return &fs.PathError{Op: "write", Path: name, Err: fmt.Errorf("an image is only read, never written: %w", fs.ErrPermission)}
+}
+
 // Open implements fs.FS.
 func (v *Volume) Open(name string) (fs.File, error) {
 	var f fs.File

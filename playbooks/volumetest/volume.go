@@ -28,6 +28,7 @@ const (
 	Open    Op = "open"    // of a file or directory
 	ReadDir Op = "readdir" // the entries of a directory
 	Remove  Op = "remove"
+	Write   Op = "write" // of a whole file
 )
 
 // A Volume is a file system in memory that ignores case and keeps it as written, as NTFS
@@ -190,6 +191,25 @@ func (v *Volume) Remove(name string) error {
 		return fail(fs.ErrNotExist)
 	}
 	delete(v.nodes, fold(name))
+	return nil
+}
+
+// WriteFile implements playbooks.Volume. The last write of the file stays as it was.
+func (v *Volume) WriteFile(name string, content []byte) error {
+	n, err := v.find(Write, name)
+	if err != nil {
+		return err
+	}
+	v.mu.Lock()
+	defer v.mu.Unlock()
+	fail := func(err error) error { return &fs.PathError{Op: "write", Path: name, Err: err} }
+	if v.readOnly {
+		return fail(fs.ErrPermission)
+	}
+	if !n.mode.IsRegular() {
+		return fail(fs.ErrInvalid)
+	}
+	v.nodes[fold(name)] = &node{name: n.name, mode: n.mode, mtime: n.mtime, content: bytes.Clone(content)}
 	return nil
 }
 

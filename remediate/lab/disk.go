@@ -112,3 +112,7 @@ type readOnly struct{ fs.FS }
 func (readOnly) Remove(name string) error {
 	return &fs.PathError{Op: "remove", Path: name, Err: errors.New("read-only file system")}
 }
+
+func (readOnly) WriteFile(name string, _ []byte) error {
+	return &fs.PathError{Op: "write", Path: name, Err: errors.New("read-only file system")}
+}
