@@ -40,7 +40,7 @@ func TestJudge(t *testing.T) {
 		{name: "good and unreadable", volumes: []vr{vol(playbooks.Good, ""), vol(playbooks.Unreadable, "bad sector")}, want: "cannot read every volume: C: bad sector"},
 		{name: "unreadable", volumes: []vr{vol(playbooks.Unreadable, "")}, want: "cannot read every volume"},
 		{name: "locked", volumes: []vr{locked, vol(playbooks.Absent, "")}, want: "the volume is locked and was not opened: D: protector X", final: true},
-		{name: "locked, nobody asked", volumes: []vr{locked}, report: wire.Report{Unanswered: []string{"X"}}, want: "the volume is locked, and it is not known"},
+		{name: "locked, nobody asked", volumes: []vr{locked}, report: wire.Report{Unanswered: []string{"X"}}, want: "the volume is locked, and another way may open it"},
 		{name: "absent", volumes: []vr{vol(playbooks.Absent, "")}, want: "nothing found: no volume has a file that playbook p is about (C: absent)", final: true},
 		{name: "clean", volumes: []vr{vol(playbooks.Clean, "")}, want: "nothing found", final: true},
 		{name: "no Windows", volumes: []vr{{Volume: "C", Verdict: playbooks.Absent}}, want: "nothing found", final: true},
