@@ -21,6 +21,9 @@ func TestMain(m *testing.M) {
 	if path := os.Getenv(childLedger); path != "" {
 		releaseForEver(path)
 	}
+	if how := os.Getenv(childPanic); how != "" {
+		panicWithKey(how)
+	}
 	os.Exit(m.Run())
 }
 

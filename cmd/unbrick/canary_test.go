@@ -3,11 +3,14 @@ package main
 import (
 	"fmt"
 	"io/fs"
+	"maps"
 	"os"
 	"path/filepath"
 	"regexp"
+	"slices"
 	"strings"
 	"testing"
+	"time"
 
 	"unbrick/bitlocker"
 	"unbrick/bitlocker/keytest"
@@ -40,6 +43,10 @@ func TestNoSecretGetsOut(t *testing.T) {
 	state := filepath.Join(l.Dir, "unbrick.db")
 	config := filepath.Join(l.Dir, "unbrick.yaml")
 	said := map[string]string{}
+	temp := filepath.Join(l.Dir, "temp") // temporary files are looked into as well
+	if err := os.Mkdir(temp, 0o700); err != nil {
+		t.Fatal(err)
+	}
 	for _, args := range [][]string{
 		{"doctor", "-c", config},
 		runOn(l, "--json", "--log", filepath.Join(l.Dir, "debug.log")),
@@ -51,7 +58,9 @@ func TestNoSecretGetsOut(t *testing.T) {
 		{"keys", "audit", "-c", config},
 	} {
 		s := unbrick(t, args...)
-		s.run(t)
+		s.Env = append(s.Env, "TMPDIR="+temp)
+		watched := commandLines(s.start(t))
+		said["the process list during "+args[0]] = <-watched
 		said[strings.Join(args, " ")] = s.stdout.String() + s.stderr.String()
 	}
 	bySource := map[string]bool{}
@@ -92,6 +101,32 @@ func TestNoSecretGetsOut(t *testing.T) {
 			t.Errorf("the password of the BMCs is in %s", where)
 		}
 	}
+}
+
+// commandLines returns, once done is closed, the command lines of this program's processes and
+// of all that they start, as seen until then; nothing where the system does not show them.
+func commandLines(done <-chan struct{}) <-chan string {
+	all := make(chan string, 1)
+	go func() {
+		seen := map[string]bool{}
+		for {
+			names, _ := filepath.Glob("/proc/[0-9]*/cmdline")
+			for _, name := range names {
+				b, _ := os.ReadFile(name)
+				env, _ := os.ReadFile(filepath.Join(filepath.Dir(name), "environ"))
+				if strings.Contains(string(env), asProgram) { // children inherit it
+					seen[string(b)] = true
+				}
+			}
+			select {
+			case <-done:
+				all <- strings.Join(slices.Collect(maps.Keys(seen)), "\n")
+				return
+			case <-time.After(50 * time.Millisecond):
+			}
+		}
+	}()
+	return all
 }
 
 func labKeys(t *testing.T, l *lab.Lab) (keys []bitlocker.Key) {
