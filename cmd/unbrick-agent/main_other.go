@@ -1,4 +1,4 @@
-//go:build !linux
+//go:build !linux && !windows
 
 // Command unbrick-agent is the fixer: the first process of the rescue image.
 package main
@@ -9,6 +9,6 @@ import (
 )
 
 func main() {
-	fmt.Fprintln(os.Stderr, "unbrick-agent runs in the Linux rescue image; the form that runs in WinPE comes in a later release.")
+	fmt.Fprintln(os.Stderr, "unbrick-agent runs in the Linux rescue image and in WinPE.")
 	os.Exit(2)
 }
