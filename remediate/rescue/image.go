@@ -11,7 +11,6 @@ import (
 	"time"
 
 	"unbrick/remediate"
-	"unbrick/remediate/rescue/wire"
 )
 
 const (
@@ -31,18 +30,18 @@ func (s *Server) Image(ctx context.Context, t remediate.Target) (remediate.Image
 		return remediate.Image{}, err
 	}
 	s.readsOf(hash)
-	return remediate.Image{URL: s.cfg.ImageURL + "/i/" + s.token(t) + "/rescue.iso"}, nil
+	return remediate.Image{URL: s.cfg.ImageURL + "/i/" + s.token(t) + "/" + isoName}, nil
 }
 
-// serveImage answers a BMC: GET and HEAD, with ranges, without anything that would let a
-// cache keep one host's image for another.
+// serveImage answers a BMC, and who boots hosts from the network: GET and HEAD, with ranges,
+// without anything that would let a cache keep one host's image for another.
 func (s *Server) serveImage(w http.ResponseWriter, r *http.Request) {
 	if r.Method != http.MethodGet && r.Method != http.MethodHead {
 		w.Header().Set("Allow", "GET, HEAD")
 		http.Error(w, "an image can only be read", http.StatusMethodNotAllowed)
 		return
 	}
-	token := imageToken(r.URL.Path)
+	token, name := imagePath(r.URL.Path)
 	hash := hashToken(token)
 	j, err := s.job(r.Context(), hash)
 	if token == "" || errors.Is(err, errNoJob) {
@@ -64,36 +63,45 @@ func (s *Server) serveImage(w http.ResponseWriter, r *http.Request) {
 		}
 		defer func() { <-s.streams }()
 	}
-	s.stream(w, r, log, hash, token)
+	s.stream(w, r, log.With("file", name), hash, token, name)
 }
 
-func (s *Server) stream(w http.ResponseWriter, r *http.Request, log *slog.Logger, hash, token string) {
-	window, err := wire.Config{URL: s.cfg.AgentURL, Pin: s.keys.pin, Token: token}.Window()
-	if err != nil {
+func (s *Server) stream(w http.ResponseWriter, r *http.Request, log *slog.Logger, hash, token, name string) {
+	seen := s.knownReads(hash)
+	content, size, tag, err := s.content(name, token, seen)
+	switch {
+	case err != nil:
 		log.Error("cannot serve an image", "err", err)
 		tryLater(w)
 		return
+	case content == nil:
+		log.Warn("the image has no such file for network boot")
+		http.NotFound(w, r)
+		return
 	}
-	seen := s.knownReads(hash)
-	img := &overlay{base: s.cfg.Base, window: window, seen: seen}
 	w.Header().Set("Content-Type", "application/octet-stream")
-	w.Header().Set("Cache-Control", "no-store")
+	setCaching(w, tag)
 	out := &patient{ResponseWriter: w, rc: http.NewResponseController(w)}
-	http.ServeContent(out, r, "", time.Time{}, io.NewSectionReader(img, 0, s.cfg.Base.Size))
+	http.ServeContent(out, r, "", time.Time{}, io.NewSectionReader(content, 0, size))
 	log.Debug("image read", "method", r.Method, "range", r.Header.Get("Range"), "status", out.status, "bytes", out.sent)
-	if first, all := seen.note(s.cfg.Now(), remoteIP(r), s.cfg.Base.Size); first || all {
+	if name != isoName {
+		seen.noteFile(s.cfg.Now(), remoteIP(r), name)
+		return
+	}
+	if first, all := seen.note(s.cfg.Now(), remoteIP(r), size); first || all {
 		log.Info("image read", "first", first, "all", all)
 	}
 }
 
-// imageToken returns the token in the path of an image, or the empty string.
-func imageToken(path string) string {
-	token, ok := strings.CutPrefix(path, "/i/")
-	token, ok2 := strings.CutSuffix(token, "/rescue.iso")
-	if !ok || !ok2 || len(token) != tokenText.EncodedLen(tokenSize) {
-		return ""
+// imagePath returns what is in the path of an image, or of one of its files for network boot:
+// the token and what it is asked for. Both are empty where there is neither.
+func imagePath(path string) (token, name string) {
+	rest, ok := strings.CutPrefix(path, "/i/")
+	token, name, _ = strings.Cut(rest, "/")
+	if !ok || len(token) != tokenText.EncodedLen(tokenSize) || name != isoName && !isNetboot(name) {
+		return "", ""
 	}
-	return token
+	return token, name
 }
 
 // takeStream waits a little for one of the streams: a BMC that reads as its host boots does

@@ -18,6 +18,7 @@ type Fetch struct {
 	First, Last time.Time
 	From        string // address of the last reader
 	Bytes, Size int64  // distinct bytes, to a block of 2 KiB; and of the whole image
+	File        string // for network boot: what was read last
 }
 
 // String says it to a person.
@@ -25,6 +26,8 @@ func (f Fetch) String() string {
 	switch {
 	case f.First.IsZero():
 		return "its image was never fetched"
+	case f.File != "":
+		return fmt.Sprintf("%s was the last of its image that was fetched (by %s at %s)", f.File, f.From, f.Last.UTC().Format(time.TimeOnly))
 	case f.Bytes >= f.Size:
 		return fmt.Sprintf("its image was fetched whole (last by %s at %s)", f.From, f.Last.UTC().Format(time.TimeOnly))
 	}
@@ -62,6 +65,7 @@ type reads struct {
 	first  time.Time
 	last   time.Time
 	from   string
+	file   string
 	all    bool
 }
 
@@ -100,6 +104,19 @@ func (r *reads) note(now time.Time, from string, size int64) (first, all bool) {
 	return first, all
 }
 
+// noteFile records who read which file for network boot, when.
+func (r *reads) noteFile(now time.Time, from, name string) {
+	if r == nil {
+		return
+	}
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	if r.first.IsZero() {
+		r.first = now
+	}
+	r.last, r.from, r.file = now, from, name
+}
+
 func (r *reads) count() (n int64) {
 	for _, w := range r.blocks {
 		n += int64(bits.OnesCount64(w)) * readBlock
@@ -113,5 +130,5 @@ func (r *reads) fetch() Fetch {
 	}
 	r.mu.Lock()
 	defer r.mu.Unlock()
-	return Fetch{First: r.first, Last: r.last, From: r.from, Bytes: r.count(), Size: r.size}
+	return Fetch{First: r.first, Last: r.last, From: r.from, Bytes: r.count(), Size: r.size, File: r.file}
 }

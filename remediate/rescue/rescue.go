@@ -18,6 +18,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"io/fs"
 	"log/slog"
 	"net"
 	"net/http"
@@ -58,6 +59,7 @@ type Config struct {
 	AgentURL, ImageURL string
 
 	Base    Base
+	Netboot fs.FS             // the files that hosts load from the network; nil: none does
 	Broker  *bitlocker.Broker // nil: no key is ever released
 	Records Records
 	Terms   func(remediate.Target) Terms // nil: no dry run, nothing allowed
@@ -77,6 +79,7 @@ type Config struct {
 type Server struct {
 	cfg       Config
 	keys      keys
+	netboot   netFolder
 	agents    *http.Server
 	images    *http.Server
 	streams   chan struct{}
@@ -122,7 +125,10 @@ func Start(ctx context.Context, cfg Config) (*Server, error) {
 		al.Close()
 		return nil, err
 	}
-	if err := s.setURLs(al, il); err != nil {
+	if err = s.setURLs(al, il); err == nil {
+		s.netboot, err = openNetboot(cfg.Netboot)
+	}
+	if err != nil {
 		al.Close()
 		il.Close()
 		return nil, err
@@ -200,6 +206,7 @@ func (s *Server) Close() error {
 	ctx, cancel := context.WithTimeout(context.Background(), 3*time.Second)
 	defer cancel()
 	s.images.Close() // a BMC fetches the rest with a range request
+	defer s.netboot.Close()
 	if err := s.agents.Shutdown(ctx); err != nil {
 		return s.agents.Close()
 	}

@@ -131,7 +131,7 @@ func (o Options) build(ctx context.Context, work string) (*Manifest, error) {
 	if err := p.iso(ctx, work, filepath.Join(out, ISOName)); err != nil {
 		return nil, fmt.Errorf("cannot build the ISO: %w", err)
 	}
-	if err := p.netboot(filepath.Join(out, NetbootName)); err != nil {
+	if err := p.netboot(ctx, work, filepath.Join(out, NetbootName)); err != nil {
 		return nil, fmt.Errorf("cannot build the folder for network boot: %w", err)
 	}
 	m := &Manifest{Profile: o.Profile, Agent: o.Version, Kernel: k.Release, MissingModules: missing, Built: time.Unix(epoch, 0).UTC()}

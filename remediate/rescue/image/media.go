@@ -37,6 +37,22 @@ menuentry "restart" {
 `)
 }
 
+// ipxeScript starts the kernel where iPXE is the boot loader, with the files beside the script.
+// The configuration's archive comes first: it is not compressed, so that what follows begins
+// where the kernel looks for it. A host that cannot load them restarts.
+func ipxeScript() string {
+	return strings.ReplaceAll(`#!ipxe
+kernel vmlinuz initrd=site.img initrd=initrd.img LINE || goto failed
+initrd site.img || goto failed
+initrd initrd.img || goto failed
+boot || goto failed
+:failed
+echo unbrick: the kernel could not be started, restarting
+sleep 10
+reboot
+`, "LINE", kernelLine)
+}
+
 // A payload is what every medium carries: paths of kernel, initramfs and place for the
 // configuration.
 type payload struct{ kernel, initrd, site string }
@@ -56,12 +72,19 @@ func writeSite(name string) error {
 }
 
 // netboot makes the root of a TFTP server. With Secure Boot the firmware starts the shim,
-// which looks for grubx64.efi beside itself, which looks for grub/grub.cfg.
-func (p payload) netboot(dir string) error {
+// which looks for grubx64.efi beside itself, which looks for grub/grub.cfg. BIOS starts grub.0,
+// which looks for the same; iPXE runs boot.ipxe.
+func (p payload) netboot(ctx context.Context, work, dir string) error {
+	bios := filepath.Join(work, "grub.0")
+	_, err := runIn(ctx, work, "grub-mkimage", "-O", "i386-pc-pxe", "-p", "/grub", "-o", bios,
+		"pxe", "tftp", "normal", "linux", "configfile", "serial", "terminal", "echo", "test", "minicmd", "reboot", "sleep")
+	if err != nil {
+		return err
+	}
 	return layout(dir, map[string]string{
 		"vmlinuz": p.kernel, "initrd.img": p.initrd, "site.img": p.site,
-		"shimx64.efi": shim, "grubx64.efi": grubNet, "mmx64.efi": mokManager,
-	}, map[string]string{"grub/grub.cfg": grubConfig("")})
+		"shimx64.efi": shim, "grubx64.efi": grubNet, "mmx64.efi": mokManager, "grub.0": bios,
+	}, map[string]string{"grub/grub.cfg": grubConfig(""), "boot.ipxe": ipxeScript()})
 }
 
 // iso makes a hybrid ISO: the same bytes start as CD and as USB stick, by BIOS and by UEFI.
