@@ -1,0 +1,16 @@
+package remediate
+
+import (
+	"context"
+	"time"
+
+	"unbrick/inventory"
+)
+
+// A Witness heard of a host by another way than the network between it and us, as the console
+// of its sensor does. It proves life where a firewall hides the host from every [Prober].
+type Witness interface {
+	// SeenAfter returns what shows that Windows was up after since, or the empty string if
+	// nothing does. An error means that it could not look.
+	SeenAfter(ctx context.Context, h inventory.Host, since time.Time) (evidence string, err error)
+}
