@@ -6,18 +6,23 @@ import (
 	"bytes"
 	"context"
 	"encoding/json"
+	"errors"
 	"io"
 	"log/slog"
+	"math/rand/v2"
 	"net"
 	"net/http"
 	"os"
 	"os/exec"
 	"path/filepath"
+	"slices"
 	"strings"
 	"testing"
 	"time"
 
 	"unbrick/bitlocker"
+	"unbrick/bitlocker/fve"
+	"unbrick/bitlocker/fve/fvetest"
 	"unbrick/bitlocker/keytest"
 	"unbrick/inventory"
 	"unbrick/playbooks"
@@ -53,10 +58,25 @@ func newWinePE(t *testing.T) *winePE {
 	if err := os.Remove(w.path("wine/dosdevices/z:")); err != nil {
 		t.Fatal(err)
 	}
-	w.must("wine", "reg", "add", `HKLM\SYSTEM\CurrentControlSet\Control\MiniNT`, "/f")
-	w.drive("e", "cdrom", w.path("cd"))
+	if err := os.WriteFile(w.path("wine/drive_c/winpe.reg"), []byte(registry), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	w.must("wine", "regedit", "/S", `C:\winpe.reg`)
+	w.drive("e", w.path("cd"))
 	return w
 }
+
+// registry says what the letters are, and has the key that WinPE is known by.
+const registry = `REGEDIT4
+
+[HKEY_LOCAL_MACHINE\SYSTEM\CurrentControlSet\Control\MiniNT]
+
+[HKEY_LOCAL_MACHINE\Software\Wine\Drives]
+"d:"="hd"
+"e:"="cdrom"
+"f:"="hd"
+"s:"="hd"
+`
 
 func (w *winePE) path(name string) string { return filepath.Join(w.dir, name) }
 
@@ -92,15 +112,14 @@ func (w *winePE) build(pkg, out string) {
 	}
 }
 
-// drive gives a letter to a folder, as that type of drive. Wine sees it when it starts anew.
-func (w *winePE) drive(letter, kind, folder string) {
+// drive gives a letter to a folder. Wine sees it when it starts anew.
+func (w *winePE) drive(letter, folder string) {
 	w.t.Helper()
 	link := w.path("wine/dosdevices/" + letter + ":")
 	os.Remove(link)
 	if err := os.Symlink(folder, link); err != nil {
 		w.t.Fatal(err)
 	}
-	w.must("wine", "reg", "add", `HKLM\Software\Wine\Drives`, "/v", letter+":", "/d", kind, "/f")
 	w.run("wineserver", "-k", "-w") // fails where none runs
 }
 
@@ -117,12 +136,25 @@ func (w *winePE) disk(letter string, sectors []byte) (folder string) {
 	if err := os.Symlink(image, link); err != nil {
 		w.t.Fatal(err)
 	}
-	w.drive(letter, "hd", w.path(folder))
+	w.drive(letter, w.path(folder))
 	return w.path(folder)
 }
 
+// remove takes a volume of the host away.
+func (w *winePE) remove(letter string) {
+	for _, name := range []string{"wine/dosdevices/" + letter + ":", "wine/dosdevices/" + letter + "::", "volumes/" + letter, "wine/drive_c/fake/" + letter} {
+		if err := os.RemoveAll(w.path(name)); err != nil {
+			w.t.Error(err)
+		}
+	}
+}
+
 // ntfs is the first sectors of an NTFS volume.
-func ntfs() []byte { return append([]byte("\xeb\x52\x90NTFS    "), make([]byte, 8192)...) }
+func ntfs() []byte {
+	b := make([]byte, 8192)
+	copy(b, "\xeb\x52\x90NTFS    ")
+	return b
+}
 
 // calls are the programs that were started, with their arguments.
 func (w *winePE) calls() (calls []string) {
@@ -277,34 +309,181 @@ func (d *desk) insert(w *winePE, target remediate.Target) {
 // rescue server.
 func TestWine(t *testing.T) {
 	w := newWinePE(t)
-	t.Run("no disk", func(t *testing.T) {
-		d := newDesk(t)
-		_, err, _ := d.repair(w)
+	w.sub("no disk", func(t *testing.T) {
+		_, err, _ := newDesk(t).repair(w)
 		if err == nil || !strings.Contains(err.Error(), "Intel VMD") {
 			t.Errorf("%v", err)
 		}
 	})
-	dir := w.disk("d", ntfs())
-	t.Run("repairs", func(t *testing.T) {
-		installWindows(t, dir)
-		d := newDesk(t)
-		rep, err, console := d.repair(w)
-		if err != nil {
-			t.Fatalf("%v\n%s", err, &d.logs)
-		}
-		if exists(filepath.Join(dir, bad)) || !exists(filepath.Join(dir, good)) {
-			t.Error("the volume is not as it should be")
-		}
-		if removed := rep.Result.Removed(); len(removed) != 1 || removed[0].Path != bad {
-			t.Errorf("removed %v", removed)
-		} else if b, err := os.ReadFile(filepath.Join(d.dir, "quarantine", removed[0].SHA256)); err != nil || string(b) != content("bad") {
-			t.Errorf("quarantine: %q, %v", b, err)
-		}
-		if !strings.Contains(console, "the server has the report") {
-			t.Error("the console does not say so")
-		}
-		if calls := w.calls(); len(calls) == 0 || calls[len(calls)-1] != "wpeutil shutdown" {
-			t.Errorf("ended by %v", calls)
-		}
+	w.sub("locked, and no manage-bde", w.noManager)
+	w.build("./testdata/fake", w.path("wine/drive_c/windows/system32/manage-bde.exe"))
+	w.sub("locked, and nobody has the key", w.noKey)
+	w.sub("locked", w.locked)
+	w.sub("locked, in a form that only Windows reads", w.unknownForm)
+	w.sub("repairs", w.repairs)
+}
+
+// sub is t.Run; what fails in a helper fails that test.
+func (w *winePE) sub(name string, f func(t *testing.T)) {
+	outer := w.t
+	outer.Run(name, func(t *testing.T) {
+		w.t = t
+		f(t)
 	})
+	w.t = outer
+}
+
+func (w *winePE) repairs(t *testing.T) {
+	dir := w.disk("d", ntfs())
+	installWindows(t, dir)
+	d := newDesk(t)
+	rep, err, console := d.repair(w)
+	if err != nil {
+		t.Fatalf("%v\n%s", err, &d.logs)
+	}
+	repaired(t, dir)
+	if removed := rep.Result.Removed(); len(removed) != 1 || removed[0].Path != bad {
+		t.Errorf("removed %v", removed)
+	} else if b, err := os.ReadFile(filepath.Join(d.dir, "quarantine", removed[0].SHA256)); err != nil || string(b) != content("bad") {
+		t.Errorf("quarantine: %q, %v", b, err)
+	}
+	if !strings.Contains(console, "the server has the report") {
+		t.Error("the console does not say so")
+	}
+	if calls := w.calls(); len(calls) == 0 || calls[len(calls)-1] != "wpeutil shutdown" {
+		t.Errorf("ended by %v", calls)
+	}
+}
+
+// repaired checks that the volume lost the faulty file, and nothing else.
+func repaired(t *testing.T, dir string) {
+	t.Helper()
+	if exists(filepath.Join(dir, bad)) || !exists(filepath.Join(dir, good)) {
+		t.Errorf("the faulty file is there: %t, the good one: %t", exists(filepath.Join(dir, bad)), exists(filepath.Join(dir, good)))
+	}
+}
+
+// filings are two recovery passwords of one volume.
+func filings() []keytest.Filing {
+	src := rand.NewPCG(rand.Uint64(), rand.Uint64())
+	return []keytest.Filing{
+		{ID: keytest.NewKeyID(src), Key: keytest.NewKey(src), Host: "pc1"},
+		{ID: keytest.NewKeyID(src), Key: keytest.NewKey(src), Host: "pc1"},
+	}
+}
+
+// lockedDisk adds a BitLocker volume with Windows on it, as manage-bde knows it by its second
+// recovery password.
+func (w *winePE) lockedDisk(t *testing.T, letter string, filed []keytest.Filing) (folder, image string) {
+	t.Helper()
+	image = w.path("volumes/new.img")
+	w.mkdir("volumes", "wine/drive_c/fake/"+letter)
+	if err := os.WriteFile(image, append(ntfs(), make([]byte, 4<<20)...), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	_, err := fvetest.EncryptFile(image, fvetest.Options{Blocks: [3]int64{1 << 20, 2 << 20, 3 << 20}, Protectors: []fvetest.Protector{
+		{Kind: fve.TPM, ID: bitlocker.KeyID{1}},
+		{Kind: fve.RecoveryPassword, ID: filed[0].ID, Key: filed[0].Key},
+		{Kind: fve.RecoveryPassword, ID: filed[1].ID, Key: filed[1].Key},
+	}})
+	if err != nil {
+		t.Fatal(err)
+	}
+	sectors, err := os.ReadFile(image)
+	if err != nil {
+		t.Fatal(err)
+	}
+	installWindows(t, w.path("wine/drive_c/fake/"+letter+"/files"))
+	if err := os.WriteFile(w.path("wine/drive_c/fake/"+letter+"/key"), []byte(filed[1].Key.Reveal()), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { w.remove(letter) })
+	return w.disk(letter, sectors), w.path("volumes/" + letter + ".img")
+}
+
+// silent checks that no digit of the keys got into what the agent or the server said.
+func silent(t *testing.T, filed []keytest.Filing, texts ...string) {
+	t.Helper()
+	for _, f := range filed {
+		for _, text := range texts {
+			if keytest.Leaks(f.Key, text) {
+				t.Errorf("a key is in %s", text)
+			}
+		}
+	}
+}
+
+// A WinPE that cannot open BitLocker volumes asks for no key, and says what it lacks.
+func (w *winePE) noManager(t *testing.T) {
+	filed := filings()
+	w.lockedDisk(t, "f", filed)
+	d := newDesk(t, filed...)
+	rep, err, _ := d.repair(w)
+	if err == nil || !strings.Contains(err.Error(), windows.Component) || rep.Verdict() != playbooks.Locked {
+		t.Errorf("%s, %v", rep.Verdict(), err)
+	}
+	if len(d.ledger) != 0 {
+		t.Errorf("released %v", d.ledger)
+	}
+}
+
+func (w *winePE) noKey(t *testing.T) {
+	filed := filings()
+	dir, _ := w.lockedDisk(t, "f", filed)
+	d := newDesk(t, filed[0]) // which opens nothing
+	w.calls()
+	rep, err, console := d.repair(w)
+	if err == nil || !strings.Contains(err.Error(), "0x80310027") || rep.Verdict() != playbooks.Locked {
+		t.Errorf("%s, %v", rep.Verdict(), err)
+	}
+	if len(d.ledger) != 1 || len(w.calls()) != 2 || exists(filepath.Join(dir, "Windows")) {
+		t.Errorf("released %v", d.ledger)
+	}
+	silent(t, filed, console, err.Error(), d.logs.String())
+}
+
+func (w *winePE) locked(t *testing.T) {
+	filed := filings()
+	dir, _ := w.lockedDisk(t, "f", filed)
+	d := newDesk(t, filed[1])
+	w.calls()
+	rep, err, console := d.repair(w)
+	if err != nil {
+		t.Fatalf("%v\n%s", err, &d.logs)
+	}
+	repaired(t, dir)
+	if len(d.ledger) != 1 || d.ledger[0].ID != filed[1].ID || len(rep.Released) != 1 || rep.Released[0] != filed[1].ID.String() {
+		t.Errorf("ledger %v, released %v", d.ledger, rep.Released)
+	}
+	want := []string{"manage-bde -unlock F: -recoverypassword " + filed[1].Key.Reveal(), "wpeutil shutdown"}
+	if got := w.calls(); !slices.Equal(got, want) {
+		t.Errorf("%d programs were started, or not as they should be", len(got)) // they hold the key
+	}
+	silent(t, filed, console, d.logs.String())
+}
+
+// Where the sectors do not say what protects the volume, manage-bde does, in its own language.
+func (w *winePE) unknownForm(t *testing.T) {
+	filed := filings()
+	dir, image := w.lockedDisk(t, "f", filed)
+	f, err := os.OpenFile(image, os.O_RDWR, 0)
+	if err != nil {
+		t.Fatal(err)
+	}
+	_, err = f.WriteAt(make([]byte, 4<<20), 4096)
+	if err := errors.Join(err, f.Close()); err != nil {
+		t.Fatal(err)
+	}
+	said := "Volume \"F:\" [Bezeichnung unbekannt]\r\nAlle Schlüsselschutzvorrichtungen\r\n\r\n    Numerisches Kennwort:\r\n      ID: {" + filed[1].ID.String() + "}\r\n"
+	if err := os.WriteFile(w.path("wine/drive_c/fake/f/protectors"), []byte(said), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	d := newDesk(t, filed...)
+	if _, err, _ := d.repair(w); err != nil {
+		t.Fatalf("%v\n%s", err, &d.logs)
+	}
+	repaired(t, dir)
+	if len(d.ledger) != 1 || d.ledger[0].ID != filed[1].ID {
+		t.Errorf("ledger %v", d.ledger)
+	}
 }
