@@ -60,6 +60,7 @@ func (s *Server) agentAPI() http.Handler {
 	mux.Handle("POST /v1/keys", s.handle(s.claimed(s.releaseKeys)))
 	mux.Handle("PUT /v1/quarantine/{sha256}", s.handle(s.claimed(s.quarantine)))
 	mux.Handle("POST /v1/report", s.handle(s.claimed(s.report)))
+	mux.Handle("POST "+wire.StickPath("{id}"), s.stickAPI())
 	return mux
 }
 

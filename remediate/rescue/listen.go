@@ -20,14 +20,14 @@ func listen(ctx context.Context, lc *net.ListenConfig, whom, addr string) (net.L
 
 // setURLs completes how hosts reach the two listeners, and refuses what a host could not use.
 func (s *Server) setURLs(agents, images net.Listener) (err error) {
-	if s.cfg.AgentURL, err = publicURL("https", s.cfg.AgentURL, agents); err != nil {
+	if s.cfg.AgentURL, err = publicURL("https", s.cfg.AgentURL, agents.Addr().(*net.TCPAddr)); err != nil {
 		return err
 	}
-	s.cfg.ImageURL, err = publicURL("http", s.cfg.ImageURL, images)
+	s.cfg.ImageURL, err = publicURL("http", s.cfg.ImageURL, images.Addr().(*net.TCPAddr))
 	return err
 }
 
-func publicURL(scheme, given string, l net.Listener) (string, error) {
+func publicURL(scheme, given string, addr *net.TCPAddr) (string, error) {
 	if given != "" {
 		u, err := url.Parse(given)
 		if err != nil || u.Scheme != scheme || u.Host == "" || u.RawQuery != "" || u.User != nil {
@@ -35,7 +35,6 @@ func publicURL(scheme, given string, l net.Listener) (string, error) {
 		}
 		return strings.TrimSuffix(given, "/"), nil
 	}
-	addr := l.Addr().(*net.TCPAddr)
 	host := addr.IP
 	if host.IsUnspecified() {
 		if host = routeIP(); host == nil {

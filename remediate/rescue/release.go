@@ -112,7 +112,7 @@ func (s *Server) seal(c *call, cl *claim, pub hpke.PublicKey, id bitlocker.KeyID
 	fingerprint := sha256.Sum256(cl.PublicKey)
 	key, err := s.cfg.Broker.Release(c.Context(), bitlocker.Query{ID: id, Host: c.job.Host}, bitlocker.Recipient{
 		Actor:   "agent of " + c.job.Host,
-		Purpose: "repair",
+		Purpose: c.job.purpose(),
 		Run:     c.job.Run,
 		Sealed:  hex.EncodeToString(fingerprint[:]),
 		Address: remoteIP(c.Request),

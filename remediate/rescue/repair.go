@@ -51,6 +51,11 @@ func (s *Server) Repair(ctx context.Context, t remediate.Target, pb *playbooks.P
 	if err != nil {
 		return remediate.Report{}, err
 	}
+	return s.await(ctx, hash, t, pb)
+}
+
+// await is Repair for the agent that has the token of this hash.
+func (s *Server) await(ctx context.Context, hash string, t remediate.Target, pb *playbooks.Playbook) (remediate.Report, error) {
 	if rep, err, ended := s.outcome(ctx, hash, nil); ended {
 		return rep, err
 	}

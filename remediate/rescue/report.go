@@ -112,12 +112,16 @@ func (s *Server) missing(ctx, ended context.Context, hash string, r *repair) err
 	case last != "":
 		return fmt.Errorf("the rescue system called home but did not report within %s: the last that was heard of it is %s%s", patience, last, away)
 	}
+	j, jobErr := s.job(ctx, hash)
+	if jobErr == nil && j.Stick != "" {
+		return fmt.Errorf("the agent on stick %s of %s was let in at %s and was not heard of since%s", j.Stick, j.By, j.Created.Format(time.TimeOnly), away)
+	}
 	f := s.knownReads(hash).fetch()
 	what := f.String()
 	if !f.First.IsZero() && f.Bytes >= f.Size {
 		what += ", but its agent said no hello: look at its screen, its network, and whether it reaches " + s.cfg.AgentURL
 	}
-	if j, err := s.job(ctx, hash); err == nil && j.Created.Before(s.started) {
+	if jobErr == nil && j.Created.Before(s.started) {
 		what += " (as far as this server knows, which was started after the image was made)"
 	}
 	return fmt.Errorf("the rescue system did not call home within %s: %s%s", patience, what, away)

@@ -64,6 +64,10 @@ type Config struct {
 	Records Records
 	Terms   func(remediate.Target) Terms // nil: no dry run, nothing allowed
 
+	// Arrived is told that the agent on a stick was let in at a host that waits for a person,
+	// so that the host can be woken. It may be told so more than once. Nil: nobody is told.
+	Arrived func(ctx context.Context, run, host, stick string)
+
 	TokenTTL      time.Duration // how old a token may be at hello; 2h if zero
 	MaxStreams    int           // images served at the same time; 256 if zero
 	MaxQuarantine int64         // bytes of one quarantined file; 64 MiB if zero
@@ -137,6 +141,8 @@ func Start(ctx context.Context, cfg Config) (*Server, error) {
 	return s, nil
 }
 
+const defaultAgentListen = ":8443"
+
 // complete fills in what cfg leaves out, and says what is missing or wrong.
 func (cfg Config) complete() (Config, error) {
 	if cfg.Dir == "" || cfg.Records == nil {
@@ -145,7 +151,7 @@ func (cfg Config) complete() (Config, error) {
 	if err := cfg.Base.check(); err != nil {
 		return cfg, err
 	}
-	def(&cfg.AgentListen, ":8443")
+	def(&cfg.AgentListen, defaultAgentListen)
 	def(&cfg.ImageListen, ":8080")
 	def(&cfg.TokenTTL, 2*time.Hour)
 	def(&cfg.MaxStreams, 256)

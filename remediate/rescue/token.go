@@ -2,7 +2,6 @@ package rescue
 
 import (
 	"context"
-	"crypto/hmac"
 	"crypto/sha256"
 	"encoding/base32"
 	"encoding/hex"
@@ -10,7 +9,6 @@ import (
 	"errors"
 	"fmt"
 	"io/fs"
-	"strings"
 	"time"
 
 	"unbrick/remediate"
@@ -25,9 +23,7 @@ const tokenSize = 20
 
 // token returns the target's token. It is made, not stored.
 func (s *Server) token(t remediate.Target) string {
-	mac := hmac.New(sha256.New, s.keys.token)
-	mac.Write([]byte("unbrick token 1\x00" + t.ID()))
-	return strings.ToLower(tokenText.EncodeToString(mac.Sum(nil)[:tokenSize]))
+	return s.keys.newToken("unbrick token 1\x00" + t.ID())
 }
 
 // hashToken names a token in records, maps and nowhere else.
@@ -42,6 +38,18 @@ type job struct {
 	Run     string    `json:"run"`
 	Host    string    `json:"host"`
 	Created time.Time `json:"created"`
+
+	// Where the agent came on a stick: its id, and who carries it.
+	Stick string `json:"stick,omitempty"`
+	By    string `json:"by,omitempty"`
+}
+
+// purpose is what the ledger says that a key of this host is for.
+func (j job) purpose() string {
+	if j.Stick == "" {
+		return "repair"
+	}
+	return fmt.Sprintf("repair by stick %s, carried by %s", j.Stick, j.By)
 }
 
 // errNoJob means that no such token was given out.

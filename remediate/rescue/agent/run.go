@@ -29,7 +29,7 @@ func Run(ctx context.Context, m Machine, cfg wire.Config, o Options) (wire.Repor
 		return wire.Report{}, err
 	}
 	defer c.http.CloseIdleConnections()
-	a := &agent{m: m, c: c, o: o, start: time.Now()}
+	a := &agent{m: m, c: c, o: o, stick: cfg.Stick, start: time.Now()}
 	a.report.Agent = o.Version
 	a.report.Volumes = []playbooks.VolumeResult{}
 	if err := a.hello(ctx); err != nil {
@@ -51,6 +51,10 @@ type agent struct {
 	end    time.Time // by the local clock, which runs on where the host's time was wrong
 	job    wire.Job
 	report wire.Report
+
+	stick  *wire.Stick // nil: the image is of this host
+	person *typist     // who types keys, and where the rest goes, if there is no server
+	place  Place
 }
 
 // note adds a line to the report's log and to the console.
@@ -107,12 +111,12 @@ func (a *agent) hello(ctx context.Context) error {
 	}
 	ctx, cancel := context.WithTimeout(ctx, a.o.Patience)
 	defer cancel()
-	err = a.c.post(ctx, "/v1/hello", wire.Hello{
+	err = a.greet(ctx, wire.Hello{
 		Version:   wire.Version,
 		Agent:     a.o.Version,
 		Identity:  id,
 		PublicKey: a.c.key.PublicKey().Bytes(),
-	}, &a.job)
+	})
 	if err != nil {
 		return fmt.Errorf("cannot get a job from the rescue server: %w", err)
 	}

@@ -45,6 +45,13 @@ func (t *treatment) unlock(ctx context.Context) bool {
 	if len(ids) == 0 {
 		return true
 	}
+	if t.person != nil {
+		err := t.typedKey(ctx, ids)
+		if err != nil {
+			t.result.Verdict, t.result.Error = playbooks.Locked, err.Error()
+		}
+		return err == nil
+	}
 	var why []string
 	for _, id := range ids {
 		err := t.tryKey(ctx, id)
@@ -167,7 +174,7 @@ func (t *treatment) apply(ctx context.Context) (findings []playbooks.Finding, er
 			err = errors.Join(err, fmt.Errorf("cannot close the volume, so what was done may not be on the disk: %w", cerr))
 		}
 	}()
-	return t.pb.Apply(vol, &keeper{ctx: ctx, client: t.c, volume: t.v.Name()})
+	return t.pb.Apply(vol, &keeper{ctx: ctx, client: t.c, place: t.place, volume: t.v.Name()})
 }
 
 // verify checks the volume again: nothing faulty may be there, and every other file that was

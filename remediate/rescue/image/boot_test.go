@@ -44,13 +44,21 @@ func windowsFiles() []ntfstest.File {
 
 // A machine is QEMU with OVMF, Secure Boot on, Microsoft's keys enrolled.
 type machine struct {
-	lines chan string // of the serial console
-	kill  context.CancelFunc
+	lines    chan string    // of the serial console
+	keyboard io.WriteCloser // of the serial console
+	kill     context.CancelFunc
 }
 
 // startMachine starts a machine that boots an ISO from USB, as a BMC presents virtual media,
-// and has a disk on NVMe. UNBRICK_QEMU_ACCEL chooses the accelerator; it is tcg if empty.
+// and has a disk on NVMe.
 func startMachine(t *testing.T, iso, disk string) *machine {
+	t.Helper()
+	return startQEMU(t, disk, "-drive", "if=none,id=boot,media=cdrom,readonly=on,format=raw,file="+iso)
+}
+
+// startQEMU starts a machine that boots the drive called boot from USB. UNBRICK_QEMU_ACCEL
+// chooses the accelerator; it is tcg if empty.
+func startQEMU(t *testing.T, disk string, boot ...string) *machine {
 	t.Helper()
 	const code, vars = "/usr/share/OVMF/OVMF_CODE_4M.ms.fd", "/usr/share/OVMF/OVMF_VARS_4M.ms.fd"
 	testenv.Need(t, "qemu-system-x86_64", code, vars)
@@ -67,22 +75,26 @@ func startMachine(t *testing.T, iso, disk string) *machine {
 		accel = "tcg"
 	}
 	ctx, kill := context.WithTimeout(context.Background(), bootLimit)
-	c := exec.CommandContext(ctx, "qemu-system-x86_64", "-machine", "q35,smm=on,accel="+accel, "-cpu", "qemu64", "-smp", "1", "-m", "512",
+	c := exec.CommandContext(ctx, "qemu-system-x86_64", append(boot, "-machine", "q35,smm=on,accel="+accel, "-cpu", "qemu64", "-smp", "1", "-m", "512",
 		"-global", "driver=cfi.pflash01,property=secure,value=on", "-nodefaults", "-no-reboot", "-display", "none", "-serial", "stdio",
 		"-smbios", "type=1,manufacturer=Contoso,product=PC,serial=SN0001,uuid="+hostUUID,
 		"-drive", "if=pflash,unit=0,format=raw,readonly=on,file="+code,
 		"-drive", "if=pflash,unit=1,format=raw,file="+own,
-		"-drive", "if=none,id=cd,media=cdrom,readonly=on,format=raw,file="+iso, "-device", "qemu-xhci", "-device", "usb-storage,drive=cd,bootindex=0",
+		"-device", "qemu-xhci", "-device", "usb-storage,drive=boot,bootindex=0",
 		"-drive", "if=none,id=disk,format=raw,file="+disk, "-device", "nvme,drive=disk,serial=n1",
-		"-netdev", "user,id=net", "-device", "virtio-net-pci,netdev=net,romfile=")
+		"-netdev", "user,id=net", "-device", "virtio-net-pci,netdev=net,romfile=")...)
 	out, err := c.StdoutPipe()
+	if err != nil {
+		t.Fatal(err)
+	}
+	keyboard, err := c.StdinPipe()
 	if err != nil {
 		t.Fatal(err)
 	}
 	if err := c.Start(); err != nil {
 		t.Fatal(err)
 	}
-	m := &machine{lines: make(chan string, 10000), kill: kill}
+	m := &machine{lines: make(chan string, 10000), keyboard: keyboard, kill: kill}
 	done := make(chan struct{})
 	go func() {
 		defer close(done)

@@ -58,6 +58,8 @@ func TestImage(t *testing.T) {
 	t.Run("open", func(t *testing.T) { checkOpen(t, dir) })
 	t.Run("damage is seen", func(t *testing.T) { checkDamage(t, dir) })
 	t.Run("repairs a crashed Windows 10", func(t *testing.T) { checkRepair(t, dir) })
+	t.Run("stick", func(t *testing.T) { checkUSB(t, dir) })
+	t.Run("a stick repairs", func(t *testing.T) { checkStick(t, dir) })
 	t.Run("a changed kernel ends in a restart", func(t *testing.T) { checkRefused(t, dir) })
 }
 

@@ -66,24 +66,32 @@ func Boot(version string) {
 	defer cancel()
 	// The last resort, should the agent not come to its end even then.
 	time.AfterFunc(end.limit+2*time.Minute, func() { restart(unix.LINUX_REBOOT_CMD_RESTART) })
-	if err := guard(func() error { return work(ctx, version, log) }); err != nil {
+	cfg, err := readConfig()
+	if err == nil {
+		err = guard(func() error { return work(ctx, version, cfg, log) })
+	}
+	if err != nil {
 		log.Info(err.Error(), "phase", "failed")
-	} else {
+	} else if cfg.Stick == nil { // a stick has said where the report is
 		log.Info("the server has the report", "phase", "done")
+	}
+	if cfg.Stick != nil {
+		end.wait = min(end.wait, stickGoOn)
+		log.Info(stickNotice, "phase", "end")
 	}
 	finish(ctx, end, log)
 }
 
-// work is all between the start and the end.
-func work(ctx context.Context, version string, log *slog.Logger) error {
+func readConfig() (wire.Config, error) {
 	b, err := os.ReadFile(configFile)
 	if err != nil {
-		return fmt.Errorf("cannot read the configuration of this host: %w", err)
+		return wire.Config{}, fmt.Errorf("cannot read the configuration of this host: %w", err)
 	}
-	cfg, err := wire.ParseConfig(b)
-	if err != nil {
-		return err
-	}
+	return wire.ParseConfig(b)
+}
+
+// work is all between the start and the end.
+func work(ctx context.Context, version string, cfg wire.Config, log *slog.Logger) error {
 	d, err := openDrivers()
 	if err != nil {
 		return err
@@ -95,10 +103,23 @@ func work(ctx context.Context, version string, log *slog.Logger) error {
 	if err := gatherRandomness(log); err != nil {
 		return err
 	}
+	if cfg.Stick != nil {
+		return workByStick(ctx, version, cfg, d, log)
+	}
+	if err := reach(ctx, cfg.URL, d, log); err != nil {
+		return err
+	}
+	h := &Host{Mounts: mountDir, Patience: 20 * time.Second, Log: log}
+	_, err = agent.Run(ctx, h, cfg, agent.Options{Version: version, Log: log})
+	return err
+}
+
+// reach tries until the host has a network, and the server answers if it can.
+func reach(ctx context.Context, server string, d *drivers, log *slog.Logger) error {
 	for {
-		err := connect(ctx, cfg.URL, log)
+		err := connect(ctx, server, log)
 		if err == nil {
-			break
+			return nil
 		}
 		log.Info(err.Error(), "phase", "network")
 		if err := pause(ctx, 5*time.Second); err != nil {
@@ -106,9 +127,6 @@ func work(ctx context.Context, version string, log *slog.Logger) error {
 		}
 		d.coldplug(log) // a card may have come meanwhile
 	}
-	h := &Host{Mounts: mountDir, Patience: 20 * time.Second, Log: log}
-	_, err = agent.Run(ctx, h, cfg, agent.Options{Version: version, Log: log})
-	return err
 }
 
 // gatherRandomness returns when the kernel can give random numbers. A virtual machine just

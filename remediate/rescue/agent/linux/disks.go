@@ -62,14 +62,22 @@ func scan(sysfs, dev string) ([]disk, error) {
 }
 
 func readSignature(path string) (string, error) {
-	f, err := os.Open(path)
+	b, err := readSector(path)
 	if err != nil {
 		return "", err
+	}
+	return string(b[3:11]), nil
+}
+
+func readSector(path string) ([]byte, error) {
+	f, err := os.Open(path)
+	if err != nil {
+		return nil, err
 	}
 	defer f.Close()
 	b := make([]byte, 512)
 	_, err = f.ReadAt(b, 0)
-	return string(b[3:11]), err
+	return b, err
 }
 
 // partitionGUID looks for the partition that sysfs describes in the table of its disk. The
