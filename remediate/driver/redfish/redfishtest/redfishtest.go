@@ -71,6 +71,9 @@ type Options struct {
 	// own: 0.2 ms of CPU.
 	Certificate *tls.Certificate
 
+	// Screen returns what the host shows, as PNG or JPEG; nil: nobody can see it.
+	Screen func() []byte
+
 	Off           bool          // the power is off at first. A host that is on is not started
 	PowerDelay    time.Duration // from a power action to the power being so
 	InsertDelay   time.Duration // from an accepted insert to media that is inserted

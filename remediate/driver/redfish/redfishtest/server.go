@@ -3,6 +3,7 @@ package redfishtest
 import (
 	"crypto/rand"
 	"crypto/subtle"
+	"encoding/base64"
 	"encoding/json"
 	"fmt"
 	"io"
@@ -211,8 +212,23 @@ func (b *BMC) route(c call) reply {
 		}
 	case "TaskService":
 		return b.tasks(c)
+	case "Dell":
+		if b.model.BootAttribute { // the firmware is old
+			return b.screenshot(c)
+		}
 	}
 	return notFound()
+}
+
+// screenshot is an action of Dell's. Its place: dell/iDRAC-Redfish-Scripting.
+func (b *BMC) screenshot(c call) reply {
+	if c.parts[len(c.parts)-1] != "DellLCService.ExportServerScreenShot" || b.opt.Screen == nil {
+		return notFound()
+	}
+	if c.Method != http.MethodPost || c.text("FileType") != "ServerScreenShot" {
+		return refuse(http.StatusBadRequest, "IDRAC.2.8.SYS409", "Unable to complete the operation because the value entered for FileType is not valid.")
+	}
+	return found(map[string]any{"ServerScreenShotFile": base64.StdEncoding.EncodeToString(b.opt.Screen())})
 }
 
 func link(path string) map[string]any { return map[string]any{"@odata.id": path} }

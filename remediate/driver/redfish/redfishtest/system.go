@@ -181,6 +181,8 @@ func (b *BMC) managers(c call) reply {
 		return b.managerAttributes(c)
 	case c.at("Actions", "Oem", "EID_674_Manager.ImportSystemConfiguration") && b.model.ImportProfile && c.Method == http.MethodPost:
 		return b.importProfile(c)
+	case c.at("Oem", "Dell", "DellLCService", "Actions", "*") && strings.HasPrefix(b.model.Name, "iDRAC") && !b.model.BootAttribute && !b.model.ImportProfile:
+		return b.screenshot(c)
 	case c.at("VirtualMedia"), c.at("VirtualMedia", "*"), c.at("VirtualMedia", "*", "Actions", "*"):
 		return b.virtualMedia(c, b.managerPath(), true)
 	}
