@@ -73,6 +73,8 @@ func (v *visit) check(err error) error {
 		r.kind = consent
 	case a.subcode == "DestinationUnreachable" || a.subcode == "ActionNotSupported":
 		r.kind = unknown
+	case a.status < 300:
+		r.err = fmt.Errorf("AMT %s: cannot read its answer: %w", v.addr.host, err)
 	case a.status >= 500 || a.status == http.StatusTooManyRequests:
 		r.kind = busy
 	}

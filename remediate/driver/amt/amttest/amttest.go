@@ -140,7 +140,8 @@ func Start(o Options) (*AMT, error) {
 	a.server = &http.Server{
 		Handler: http.HandlerFunc(a.serve), ErrorLog: discard(),
 		ReadHeaderTimeout: 30 * time.Second, IdleTimeout: 30 * time.Second,
-		TLSConfig: &tls.Config{GetCertificate: a.certificate, MaxVersion: tls.VersionTLS12},
+		TLSConfig:    &tls.Config{GetCertificate: a.certificate, MaxVersion: tls.VersionTLS12},
+		TLSNextProto: map[string]func(*http.Server, *tls.Conn, http.Handler){}, // HTTP/1.1 alone
 	}
 	go a.server.ServeTLS(l, "", "")
 	return a, nil

@@ -76,8 +76,8 @@ func (a *AMT) answer(w http.ResponseWriter, m message) {
 	defer a.mu.Unlock()
 	class := m.class()
 	all := a.instances(class)
-	known := all != nil && (m.resource == cim+class || m.resource == amt+class || m.resource == ips+class)
-	if !known {
+	namespace := map[string]string{"CIM": cim, "AMT": amt, "IPS": ips}[class[:min(3, len(class))]]
+	if all == nil || m.resource != namespace+class {
 		unreachable().write(w, m)
 		return
 	}
