@@ -26,7 +26,7 @@ const (
 // its processes and logs: a secret belongs into stdin.
 func (s *Session) Run(ctx context.Context, command string, stdin []byte) (Result, error) {
 	if len(command) > maxCommand {
-		return Result{}, fmt.Errorf("cannot run a command line of %d characters: cmd.exe takes %d", len(command), maxCommand)
+		return Result{}, fmt.Errorf("cannot run a command line of %d characters: cmd.exe takes 8,191, with what WinRM adds", len(command))
 	}
 	if strings.ContainsFunc(command, func(r rune) bool { return r < ' ' && r != '\t' }) {
 		return Result{}, errors.New("cannot run a command line with control characters")

@@ -2,6 +2,7 @@ package winrm_test
 
 import (
 	"context"
+	"encoding/base64"
 	"fmt"
 	"io"
 	"strings"
@@ -39,9 +40,9 @@ func echo(ctx context.Context, c *winrmtest.Command) int {
 		fmt.Sscan(c.Line[5:], &code)
 		fmt.Fprint(c.Stderr, "it failed")
 		return code
-	case strings.HasPrefix(c.Line, "print "):
+	case strings.HasPrefix(c.Line, "print"):
 		var n int
-		fmt.Sscan(c.Line[6:], &n)
+		fmt.Sscan(strings.Join(append([]string{strings.TrimPrefix(c.Line, "print")}, c.Args...), " "), &n)
 		io.WriteString(c.Stdout, strings.Repeat("x", n))
 	case c.Line == "cat":
 		io.Copy(c.Stdout, c.Stdin)
@@ -59,7 +60,7 @@ func ntlm() winrm.NTLM { return winrm.NTLM{User: `CORP\ops`, Password: secret.Ne
 func options(s *winrmtest.Server, change func(*winrm.Options)) winrm.Options {
 	o := winrm.Options{
 		Address: s.URL(), Auth: ntlm(), TLS: tlspin.Policy{Mode: tlspin.Insecure},
-		Times: winrm.Times{Operation: time.Second, Answer: time.Second, Goodbye: time.Second, Connect: 2 * time.Second},
+		Times: winrm.Times{Operation: 500 * time.Millisecond, Answer: 500 * time.Millisecond, Goodbye: time.Second, Connect: 2 * time.Second},
 	}
 	if change != nil {
 		change(&o)
@@ -107,5 +108,86 @@ func TestSealed(t *testing.T) {
 	}
 	if n := s.Count(); n.Plain != 0 || n.Logins != 1 || n.Accepted != 1 || n.Shells != 0 {
 		t.Errorf("one login, one connection, nothing plain, no shell left; but %+v", n)
+	}
+}
+
+// TestThroughTLS logs in by every way that needs TLS. NTLM is bound to the certificate, which
+// the server checks.
+func TestThroughTLS(t *testing.T) {
+	s := host(t, winrmtest.Options{TLS: winrmtest.Certificate("127.0.0.1"), Offer: []string{"Negotiate", "Basic"}})
+	for name, auth := range map[string]winrm.Auth{"NTLM": ntlm(), "Basic": winrm.Basic{User: "ops", Password: secret.New(password)}} {
+		c := dial(t, options(s, func(o *winrm.Options) { o.Auth = auth }))
+		run(t, c, "cat", "in", "in")
+		if err := c.Close(); err != nil {
+			t.Errorf("%s: %v", name, err)
+		}
+	}
+	_, err := winrm.Dial(t.Context(), options(s, func(o *winrm.Options) { o.TLS = tlspin.Policy{Mode: tlspin.Verify} }))
+	if err == nil || s.Count().Accepted != 3 || s.Count().Logins != 1 {
+		t.Errorf("a certificate that nobody signed: %v, %+v", err, s.Count())
+	}
+}
+
+func TestAddresses(t *testing.T) {
+	for _, good := range []string{"h1", "10.1.2.3", "::1", "[::1]:5986", "h1:5985", "https://h1", "http://h1/wsman", "HTTPS://h1:443/"} {
+		if err := winrm.CheckAddress(good); err != nil {
+			t.Error(err)
+		}
+	}
+	for _, bad := range []string{"", " ", "h1:0", "h1:x", "ftp://h1", "https://u:p@h1", "https://h1/x", "h1 h2", "h1/x", "https://", "h\"1"} {
+		if err := winrm.CheckAddress(bad); err == nil {
+			t.Errorf("%q passed", bad)
+		}
+	}
+}
+
+func TestFacts(t *testing.T) {
+	boot := time.Date(2024, 7, 19, 6, 10, 0, 0, time.FixedZone("", 7200))
+	mode := "0x2"
+	s := host(t, winrmtest.Options{
+		WMI: func(class string) map[string]any {
+			return map[string]any{"Caption": "Windows", "Version": "10.0.17763", "LastBootUpTime": boot}
+		},
+		Handler: func(_ context.Context, c *winrmtest.Command) int {
+			if !strings.HasPrefix(c.Line, "reg query") || mode == "" {
+				return 1
+			}
+			fmt.Fprintf(c.Stdout, "\r\n    OptionValue    REG_DWORD    %s\r\n", mode)
+			return 0
+		},
+	})
+	c := dial(t, options(s, nil))
+	for m, want := range map[string]string{"0x2": "network", "0x1": "minimal", "": ""} {
+		mode = m
+		f, err := c.Facts(t.Context())
+		if err != nil || f.SafeMode != want || !f.Boot.Equal(boot) || f.OS != "Windows 10.0.17763" {
+			t.Errorf("%q: %+v, %v", mode, f, err)
+		}
+	}
+}
+
+// TestPowerShell follows a script to the host: it stands in no command line.
+func TestPowerShell(t *testing.T) {
+	const script = "'secret é' # 123456-654321"
+	s := host(t, winrmtest.Options{Handler: func(_ context.Context, c *winrmtest.Command) int {
+		in, _ := io.ReadAll(c.Stdin)
+		text, err := base64.StdEncoding.DecodeString(strings.ReplaceAll(string(in), "\r\n", ""))
+		if err != nil || string(text) != script || c.Line != winrm.PowerShellLine() || strings.Contains(c.Line, "secret") {
+			fmt.Fprint(c.Stderr, "key 123456-654321 ", err)
+			return 1
+		}
+		fmt.Fprint(c.Stdout, "\ufeffdone\r\n")
+		return 0
+	}})
+	r := winrm.Runner{Options: func(context.Context, string) (winrm.Options, error) { return options(s, nil), nil }}
+	if out, err := r.Run(t.Context(), "h1", script); err != nil || out != "done" {
+		t.Errorf("%q, %v", out, err)
+	}
+	_, err := r.Run(t.Context(), "h1", "other")
+	if err == nil || strings.Contains(err.Error(), "123456") || !strings.Contains(err.Error(), "key [digits]") {
+		t.Error(err)
+	}
+	if n := s.Count(); n.Shells != 0 {
+		t.Errorf("%+v", n)
 	}
 }
