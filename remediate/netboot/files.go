@@ -16,10 +16,10 @@ import (
 
 // The names of what hosts load first.
 const (
-	Shim       = "shimx64.efi" // UEFI, signed
-	LoaderBIOS = "grub.0"      // BIOS
-	Script     = "boot.ipxe"   // iPXE
-	ISO        = "rescue.iso"  // UEFI HTTP boot: the image itself
+	Shim       = "shimx64.efi"   // UEFI, signed
+	LoaderBIOS = "undionly.kpxe" // BIOS: iPXE
+	Script     = "boot.ipxe"     // iPXE
+	ISO        = "rescue.iso"    // UEFI HTTP boot: the image itself
 )
 
 // ownFile is the one file that is not the same for all hosts. It holds the host's token.

@@ -8,7 +8,7 @@
 //
 // What a host gets depends on its firmware:
 //
-//	BIOS                 GRUB by TFTP
+//	BIOS                 iPXE by TFTP
 //	UEFI on x64          the signed shim by TFTP, then GRUB, with Secure Boot or without
 //	UEFI HTTP boot       the ISO by HTTP
 //	iPXE, of whichever   a script by HTTP

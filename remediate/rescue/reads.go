@@ -27,7 +27,11 @@ func (f Fetch) String() string {
 	case f.First.IsZero():
 		return "its image was never fetched"
 	case f.File != "":
-		return fmt.Sprintf("%s was the last of its image that was fetched (by %s at %s)", f.File, f.From, f.Last.UTC().Format(time.TimeOnly))
+		s := fmt.Sprintf("%s was the last of its image that was fetched (by %s at %s)", f.File, f.From, f.Last.UTC().Format(time.TimeOnly))
+		if f.File == netbootPrefix+"grubx64.efi" {
+			s += "; GRUB goes on at the next server that the site's own DHCP server names: have that name (option 66) the machine that unbrick runs on"
+		}
+		return s
 	case f.Bytes >= f.Size:
 		return fmt.Sprintf("its image was fetched whole (last by %s at %s)", f.From, f.Last.UTC().Format(time.TimeOnly))
 	}

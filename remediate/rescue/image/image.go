@@ -32,7 +32,7 @@ type Options struct {
 // What an image folder holds.
 const (
 	ISOName      = "unbrick.iso"
-	NetbootName  = "netboot" // a folder: the root of a TFTP server
+	NetbootName  = "netboot" // a folder: what hosts load from the network
 	ManifestName = "manifest.json"
 )
 
@@ -47,6 +47,7 @@ const (
 	grubNet    = "/usr/lib/grub/x86_64-efi-signed/grubnetx64.efi.signed"
 	biosCD     = "/usr/lib/grub/i386-pc/cdboot.img"
 	biosHybrid = "/usr/lib/grub/i386-pc/boot_hybrid.img"
+	ipxeBIOS   = "/usr/lib/ipxe/undionly.kpxe" // not signed: BIOS does not ask
 )
 
 // Build builds an image: an ISO that starts from CD, USB stick and virtual media, by BIOS and
@@ -131,7 +132,7 @@ func (o Options) build(ctx context.Context, work string) (*Manifest, error) {
 	if err := p.iso(ctx, work, filepath.Join(out, ISOName)); err != nil {
 		return nil, fmt.Errorf("cannot build the ISO: %w", err)
 	}
-	if err := p.netboot(ctx, work, filepath.Join(out, NetbootName)); err != nil {
+	if err := p.netboot(filepath.Join(out, NetbootName)); err != nil {
 		return nil, fmt.Errorf("cannot build the folder for network boot: %w", err)
 	}
 	m := &Manifest{Profile: o.Profile, Agent: o.Version, Kernel: k.Release, MissingModules: missing, Built: time.Unix(epoch, 0).UTC()}

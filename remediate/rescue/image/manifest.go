@@ -82,7 +82,7 @@ func (m *Manifest) addPackages(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
-	paths := []string{shim, mokManager, grubCD, grubNet, biosCD, biosHybrid}
+	paths := []string{shim, mokManager, grubCD, grubNet, biosCD, biosHybrid, ipxeBIOS}
 	for _, p := range used {
 		paths = append(paths, p)
 	}

@@ -71,19 +71,13 @@ func writeSite(name string) error {
 	return os.WriteFile(name, b.Bytes(), 0o644)
 }
 
-// netboot makes the root of a TFTP server. With Secure Boot the firmware starts the shim,
-// which looks for grubx64.efi beside itself, which looks for grub/grub.cfg. BIOS starts grub.0,
-// which looks for the same; iPXE runs boot.ipxe.
-func (p payload) netboot(ctx context.Context, work, dir string) error {
-	bios := filepath.Join(work, "grub.0")
-	_, err := runIn(ctx, work, "grub-mkimage", "-O", "i386-pc-pxe", "-p", "/grub", "-o", bios,
-		"pxe", "tftp", "normal", "linux", "configfile", "serial", "terminal", "echo", "test", "minicmd", "reboot", "sleep")
-	if err != nil {
-		return err
-	}
+// netboot makes what hosts load from the network. With Secure Boot the firmware starts the
+// shim, which looks for grubx64.efi beside itself, which looks for grub/grub.cfg. BIOS starts
+// iPXE, which, here as where the network card has it built in, runs boot.ipxe.
+func (p payload) netboot(dir string) error {
 	return layout(dir, map[string]string{
 		"vmlinuz": p.kernel, "initrd.img": p.initrd, "site.img": p.site,
-		"shimx64.efi": shim, "grubx64.efi": grubNet, "mmx64.efi": mokManager, "grub.0": bios,
+		"shimx64.efi": shim, "grubx64.efi": grubNet, "mmx64.efi": mokManager, "undionly.kpxe": ipxeBIOS,
 	}, map[string]string{"grub/grub.cfg": grubConfig(""), "boot.ipxe": ipxeScript()})
 }
 

@@ -25,7 +25,7 @@ var (
 		{"dpkg-query", "dpkg"}, {"xorriso", "xorriso"}, {"mkfs.vfat", "dosfstools"}, {"mcopy", "mtools"}, {"mmd", "mtools"},
 		{"grub-mkimage", "grub-common"}, {biosCD, "grub-pc-bin"}, {biosHybrid, "grub-pc-bin"},
 		{shim, "shim-signed"}, {mokManager, "shim-helpers-amd64-signed"},
-		{grubCD, "grub-efi-amd64-signed"}, {grubNet, "grub-efi-amd64-signed"},
+		{grubCD, "grub-efi-amd64-signed"}, {grubNet, "grub-efi-amd64-signed"}, {ipxeBIOS, "ipxe"},
 	}
 )
 
