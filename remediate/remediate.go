@@ -7,8 +7,11 @@
 package remediate
 
 import (
+	"cmp"
 	"context"
 	"fmt"
+	"maps"
+	"slices"
 	"time"
 
 	"unbrick/inventory"
@@ -103,6 +106,15 @@ type Gate func(ctx context.Context, t Target) error
 type Posture struct {
 	Power  string            `json:"power"`            // "on", "off" or "unknown"
 	Detail map[string]string `json:"detail,omitempty"` // the driver's own
+}
+
+// String is the posture in words: "power on, boot=disk".
+func (p Posture) String() string {
+	text := "power " + cmp.Or(p.Power, "unknown")
+	for _, k := range slices.Sorted(maps.Keys(p.Detail)) {
+		text += ", " + k + "=" + p.Detail[k]
+	}
+	return text
 }
 
 // An Image is the rescue image as one host gets it. The URL is plain (no query) and ends in

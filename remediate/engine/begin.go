@@ -14,6 +14,7 @@ import (
 	"time"
 
 	"unbrick/inventory"
+	"unbrick/remediate"
 )
 
 // A Run is one fleet and one playbook.
@@ -23,6 +24,8 @@ type Run struct {
 	Source      []byte          `json:"-"` // of the playbook, as parsed
 	FleetDigest string          `json:"fleet_digest"`
 	Options     json.RawMessage `json:"options,omitempty"` // the caller's own; no secret
+	// Ladder is the engine's, if that is known: it need not go through the hosts again then.
+	Ladder remediate.Ladder `json:"-"`
 
 	// What the state says of it. Begin ignores these.
 	State   string    `json:"state"`            // "running" or "ended"
@@ -32,6 +35,7 @@ type Run struct {
 	Ended   time.Time `json:"ended,omitzero"`
 
 	playbookDigest string
+	ladder         string // the labels of the hosts are of this one
 }
 
 // A Planned host is one of a run, with its place in it.
@@ -121,9 +125,9 @@ func (s *Store) load(ctx context.Context, r Run, hosts iter.Seq[Planned]) error 
 				return err
 			}
 		}
-		n, err := changed(ctx, tx, `INSERT INTO runs (id, playbook, source, playbook_digest, fleet_digest, options, state, started)
-			VALUES ($1, $2, $3, $4, $5, $6, 'loading', $7) ON CONFLICT DO NOTHING`,
-			r.ID, r.Playbook, r.Source, r.playbookDigest, r.FleetDigest, string(r.Options), time.Now().UnixMilli())
+		n, err := changed(ctx, tx, `INSERT INTO runs (id, playbook, source, playbook_digest, fleet_digest, options, ladder, state, started)
+			VALUES ($1, $2, $3, $4, $5, $6, $7, 'loading', $8) ON CONFLICT DO NOTHING`,
+			r.ID, r.Playbook, r.Source, r.playbookDigest, r.FleetDigest, string(r.Options), ladderText(r.Ladder), time.Now().UnixMilli())
 		if err == nil && n == 0 {
 			err = errors.New("the state holds a run of that name already; choose another one")
 		}
@@ -135,13 +139,13 @@ func (s *Store) load(ctx context.Context, r Run, hosts iter.Seq[Planned]) error 
 	chunk := make([]Planned, 0, loadChunk)
 	for p := range hosts {
 		if chunk = append(chunk, p); len(chunk) == loadChunk {
-			if err := s.loadHosts(ctx, r.ID, chunk); err != nil {
+			if err := s.loadHosts(ctx, r, chunk); err != nil {
 				return err
 			}
 			chunk = chunk[:0]
 		}
 	}
-	if err := s.loadHosts(ctx, r.ID, chunk); err != nil {
+	if err := s.loadHosts(ctx, r, chunk); err != nil {
 		return err
 	}
 	return s.tx(ctx, func(tx *sql.Tx) error {
@@ -158,14 +162,14 @@ func (s *Store) load(ctx context.Context, r Run, hosts iter.Seq[Planned]) error 
 // loadRows is how many hosts go into one statement, of loadColumns values each.
 const (
 	loadRows    = 100
-	loadColumns = 7
+	loadColumns = 10
 )
 
-func (s *Store) loadHosts(ctx context.Context, run string, hosts []Planned) error {
+func (s *Store) loadHosts(ctx context.Context, r Run, hosts []Planned) error {
 	return s.tx(ctx, func(tx *sql.Tx) error {
 		for len(hosts) > 0 {
 			n := min(loadRows, len(hosts))
-			if err := insertHosts(ctx, tx, run, hosts[:n]); err != nil {
+			if err := insertHosts(ctx, tx, r, hosts[:n]); err != nil {
 				return err
 			}
 			hosts = hosts[n:]
@@ -174,9 +178,9 @@ func (s *Store) loadHosts(ctx context.Context, run string, hosts []Planned) erro
 	})
 }
 
-func insertHosts(ctx context.Context, tx *sql.Tx, run string, hosts []Planned) error {
+func insertHosts(ctx context.Context, tx *sql.Tx, r Run, hosts []Planned) error {
 	var q strings.Builder
-	q.WriteString(`INSERT INTO hosts (run, host, site, grp, due, ord, data) VALUES `)
+	q.WriteString(`INSERT INTO hosts (run, host, site, grp, due, ord, data, way, subnet, tech) VALUES `)
 	args := make([]any, 0, len(hosts)*loadColumns)
 	for i, p := range hosts {
 		data, err := json.Marshal(p.Host)
@@ -187,8 +191,13 @@ func insertHosts(ctx context.Context, tx *sql.Tx, run string, hosts []Planned) e
 			q.WriteByte(',')
 		}
 		k := len(args)
-		fmt.Fprintf(&q, "($%d,$%d,$%d,$%d,$%d,$%d,$%d)", k+1, k+2, k+3, k+4, k+5, k+6, k+7)
-		args = append(args, run, p.Host.Name, p.Host.Site, p.Host.Group, millis(p.Due), p.Order, string(data))
+		fmt.Fprintf(&q, "($%d,$%d,$%d,$%d,$%d,$%d,$%d,$%d,$%d,$%d)", k+1, k+2, k+3, k+4, k+5, k+6, k+7, k+8, k+9, k+10)
+		var first inventory.Route
+		if ways := r.Ladder.Ways(p.Host); len(ways) > 0 {
+			first = ways[0]
+		}
+		l := labelOf(p.Host, first)
+		args = append(args, r.ID, p.Host.Name, p.Host.Site, p.Host.Group, millis(p.Due), p.Order, string(data), l.way, l.subnet, l.tech)
 	}
 	q.WriteString(` ON CONFLICT DO NOTHING`)
 	n, err := changed(ctx, tx, q.String(), args...)

@@ -68,8 +68,12 @@ func (s *Store) Cancel(ctx context.Context, run, by string, hosts ...string) (n 
 		for _, where := range each {
 			// What was never entered ends here. What has to be put back first is taken and
 			// finds that it was cancelled.
-			ended, err := s.moveAll(ctx, tx, run, "failed", where+` AND state = 'todo' AND entered = ''`,
+			ended, err := s.moveAll(ctx, tx, run, "failed", where+` AND state IN ('todo', 'waiting') AND entered = ''`,
 				`state = 'done', verdict = 'failed', reason = $1, ended = $2`, "cancelled by "+by, now)
+			if err != nil {
+				return err
+			}
+			_, err = s.moveAll(ctx, tx, run, "todo", where+` AND state = 'waiting'`, `state = 'todo', verdict = ''`)
 			if err != nil {
 				return err
 			}
@@ -101,8 +105,9 @@ func (s *Store) Retry(ctx context.Context, run string, verdicts []remediate.Verd
 			which = append(which, "verdict = "+quote(string(v)))
 		}
 		for _, where := range which {
-			moved, err := s.moveAll(ctx, tx, run, "todo", where+` AND state = 'done'`,
-				`state = 'todo', verdict = '', reason = '', cancel = '', lost = 0, failed = 0, touched = 0, ended = 0,
+			moved, err := s.moveAll(ctx, tx, run, "todo", where+` AND state IN ('done', 'waiting')`,
+				`state = 'todo', verdict = '', reason = '', cancel = '', lost = 0, touched = 0, ended = 0, parked = '', notes = '',
+				climb = '', way = CASE WHEN entered <> '' THEN '' ELSE '`+unlabelled+`' END,
 				repaired = CASE WHEN entered = '' THEN '' ELSE repaired END`)
 			if err != nil {
 				return err

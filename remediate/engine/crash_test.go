@@ -140,15 +140,11 @@ func crashState(t testing.TB, template []byte) string {
 func finish(t *testing.T, path string, w *world, url string) {
 	t.Helper()
 	s := openTest(t, path)
-	ctx, cancel := context.WithTimeout(context.Background(), time.Minute)
-	defer cancel()
-	if _, err := New(testEngine(s, url)).Run(ctx); err != nil {
-		t.Fatal(err)
-	}
+	settle(t, testEngine(s, url))
 	got := verdicts(t, s)
 	same(t, got, faults())
 	w.check(t, got)
-	st, err := s.Status(ctx, "")
+	st, err := s.Status(context.Background(), "")
 	if err != nil || st.Todo != 0 || st.Running != 0 || st.Run.State != "ended" {
 		t.Errorf("status %+v, %v", st.Count, err)
 	}
@@ -164,6 +160,38 @@ func finish(t *testing.T, path string, w *world, url string) {
 	}
 }
 
+// settle does the run until no host waits any more.
+func settle(t testing.TB, e Engine) Summary {
+	t.Helper()
+	for {
+		if sum := runs(t, e); speak(t, e.Store) == 0 {
+			return sum
+		}
+	}
+}
+
+// speak has the person say of every host that waits that it is done, or cannot be.
+func speak(t testing.TB, s *Store) (n int) {
+	t.Helper()
+	for r, err := range s.Results(context.Background(), "", "waiting") {
+		if err != nil {
+			t.Fatal(err)
+		}
+		if r.Verdict != remediate.Waiting || r.Reason != "waiting for a technician" {
+			t.Errorf("%s waits: %q %q", r.Host, r.Verdict, r.Reason)
+		}
+		what := remediate.Done
+		if strings.HasPrefix(r.Host, "person ") {
+			what = remediate.GaveUp
+		}
+		if err := s.Wake(context.Background(), "", r.Host, remediate.Note{By: "kim", What: what}); err != nil {
+			t.Fatal(err)
+		}
+		n++
+	}
+	return n
+}
+
 // points are all the moments at which a process can end that make a difference.
 func points() []string {
 	var all []string
@@ -172,7 +200,7 @@ func points() []string {
 			all = append(all, when+" "+string(s))
 		}
 	}
-	return append(all, "ended")
+	return append(all, "ended", "parked", "handed over")
 }
 
 // Killed at any step of any host, with whatever fault, the run ends as if it had not been.

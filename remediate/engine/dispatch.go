@@ -43,7 +43,7 @@ func (w *worker) dispatch(ctx context.Context) (over bool, err error) {
 			if err = w.halt(ctx, tx, &state); err != nil || state.paused || state.halted {
 				return err
 			}
-			taken, err = w.take(ctx, tx, state.free)
+			taken, state.stuck, err = w.take(ctx, tx, state.free)
 			return err
 		})
 		if err != nil {
@@ -52,8 +52,11 @@ func (w *worker) dispatch(ctx context.Context) (over bool, err error) {
 		if len(taken) == takeAtOnce {
 			continue
 		}
-		if state.running > 0 || len(taken) > 0 || (state.todo > 0 && !state.halted) {
+		if state.running > 0 || len(taken) > 0 || (state.todo > state.stuck && !state.halted) {
 			return false, nil
+		}
+		if await, err := w.awaits(ctx); err != nil || await && !state.halted {
+			return false, err
 		}
 		return true, w.conclude(ctx)
 	}
@@ -62,6 +65,7 @@ func (w *worker) dispatch(ctx context.Context) (over bool, err error) {
 // A position is what decides whether hosts may be taken.
 type position struct {
 	todo, running  int // of the sites of this process
+	stuck          int // of those to do: their technicians have all they can do
 	free           int // places left in this process
 	paused, halted bool
 	resumed        int64
@@ -155,43 +159,36 @@ func (w *worker) outcomes(ctx context.Context, tx *sql.Tx, since int64) (Outcome
 	return out, rows.Err()
 }
 
-// A candidate is a host that is due to be taken.
-type candidate struct {
-	ids
-	site, group string
-}
-
 // take marks hosts as running and begins their workflows, in one transaction: neither is
-// without the other.
-func (w *worker) take(ctx context.Context, tx *sql.Tx, free int) ([]ids, error) {
-	list, err := w.candidates(ctx, tx, free)
+// without the other. stuck is how many hosts only wait for a technician to have time.
+func (w *worker) take(ctx context.Context, tx *sql.Tx, free int) (taken []ids, stuck int, err error) {
+	list, stuck, err := w.candidates(ctx, tx, free)
 	if err != nil {
-		return nil, err
+		return nil, 0, err
 	}
-	var taken []ids
 	moved := map[string]int{}
 	for _, c := range list {
 		_, err := tx.ExecContext(ctx, `UPDATE hosts SET state = 'running', attempt = $1, executor = $2, debt = entered, proof = repaired,
-			route = '', stage = '', verdict = '', reason = '', ended = 0,
+			route = way, stage = '', verdict = '', reason = '', ended = 0,
 			started = CASE WHEN started = 0 THEN $3 ELSE started END WHERE run = $4 AND host = $5`,
 			c.Attempt, w.executor(), time.Now().UnixMilli(), c.Run, c.Host)
 		if err != nil {
-			return nil, err
+			return nil, 0, err
 		}
 		_, err = dbos.Enqueue[string](w.dbos, w.queue(), hostFlow, c.ids,
 			dbos.WithEnqueueWorkflowID(c.workflow()), dbos.WithEnqueueTransaction(tx))
 		if err != nil {
-			return nil, err
+			return nil, 0, err
 		}
 		moved[c.site]++
 		taken = append(taken, c.ids)
 	}
 	for site, n := range moved {
 		if err := move(ctx, tx, w.run.ID, site, "todo", "running", n); err != nil {
-			return nil, err
+			return nil, 0, err
 		}
 	}
-	return taken, nil
+	return taken, stuck, nil
 }
 
 // move counts n hosts of a site over from one bucket to another.
@@ -204,73 +201,11 @@ func move(ctx context.Context, tx *sql.Tx, run, site, from, to string, n int) er
 	return err
 }
 
-// candidates returns the hosts to take now, in their order: no site above its cap or paused,
-// no two hosts of a group at once.
-func (w *worker) candidates(ctx context.Context, tx *sql.Tx, free int) ([]candidate, error) {
-	groups, err := w.groups(ctx, tx)
-	if err != nil {
-		return nil, err
-	}
-	full := ""
-	args := []any{w.run.ID}
-	if w.Limits.PerSite > 0 {
-		args = append(args, w.Limits.PerSite)
-		full = ` AND s.running < $2`
-	}
-	in, args := w.atSites("h.site", args...)
-	rows, err := tx.QueryContext(ctx, `SELECT h.host, h.attempt, h.site, h.grp, s.running FROM hosts h
-		JOIN sites s ON s.run = h.run AND s.site = h.site
-		WHERE h.run = $1 AND h.state = 'todo' AND s.paused = ''`+full+in+`
-		ORDER BY h.ord, h.host`, args...)
-	if err != nil {
-		return nil, err
-	}
-	defer rows.Close()
-	var list []candidate
-	running := map[string]int{} // by site, as this transaction will leave it
-	for len(list) < free && rows.Next() {
-		c := candidate{ids: ids{Run: w.run.ID}}
-		var there int
-		if err := rows.Scan(&c.Host, &c.Attempt, &c.site, &c.group, &there); err != nil {
-			return nil, err
-		}
-		if _, ok := running[c.site]; !ok {
-			running[c.site] = there
-		}
-		if (w.Limits.PerSite > 0 && running[c.site] >= w.Limits.PerSite) || (c.group != "" && groups[c.group]) {
-			continue
-		}
-		running[c.site]++
-		groups[c.group] = true
-		c.Attempt++
-		list = append(list, c)
-	}
-	return list, rows.Err()
-}
-
-// groups returns those that have a host in flight.
-func (w *worker) groups(ctx context.Context, tx *sql.Tx) (map[string]bool, error) {
-	rows, err := tx.QueryContext(ctx, `SELECT DISTINCT grp FROM hosts WHERE run = $1 AND state = 'running' AND grp <> ''`, w.run.ID)
-	if err != nil {
-		return nil, err
-	}
-	defer rows.Close()
-	busy := map[string]bool{}
-	for rows.Next() {
-		var g string
-		if err := rows.Scan(&g); err != nil {
-			return nil, err
-		}
-		busy[g] = true
-	}
-	return busy, rows.Err()
-}
-
 // conclude ends the run if every host of every site has a verdict.
 func (w *worker) conclude(ctx context.Context) error {
 	err := w.Store.tx(ctx, func(tx *sql.Tx) error {
 		_, err := tx.ExecContext(ctx, `UPDATE runs SET state = 'ended', ended = $1 WHERE id = $2 AND state = 'running'
-			AND NOT EXISTS (SELECT 1 FROM sites WHERE run = $2 AND (todo > 0 OR running > 0))`, time.Now().UnixMilli(), w.run.ID)
+			AND NOT EXISTS (SELECT 1 FROM sites WHERE run = $2 AND (todo > 0 OR running > 0 OR waiting > 0))`, time.Now().UnixMilli(), w.run.ID)
 		return err
 	})
 	if err != nil {

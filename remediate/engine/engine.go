@@ -39,15 +39,24 @@ type Engine struct {
 	Medic   remediate.Medic             // nil if every driver is a Repairer
 	Prober  remediate.Prober            // nil: no host is ever seen up
 	Gates   []remediate.Gate
+	Ladder  remediate.Ladder // nil: the ways that the inventory names, in its order
 
 	Limits   Limits
 	Timeouts Timeouts
 	Soak     time.Duration // how long a host must stay up
 	Every    time.Duration // how often signs of life are looked for; 5 s if 0
 	Tries    int           // how often a stage calls what answers with a RetryError; 5 if 0
-	// Attempts is how often a host is treated if its treatment failed after it was entered, and
-	// left it as it was: an image that did not start this time may start the next. 1 if 0.
+	// Attempts is how often a way is tried whose rung does not say so: an image that did not
+	// start this time may start the next. It is also how often a host is repaired that goes
+	// down again. 1 if 0.
 	Attempts int
+
+	// Wait is how long the run goes on for the sake of hosts that wait for a person, each from
+	// when it began to; the budget of a rung says so for its way. 0: not at all, they go on
+	// waiting in the state, and go on from there when the run does.
+	Wait  time.Duration
+	Watch time.Duration // how long hosts that were fixed are looked after; 0: not at all
+	Look  time.Duration // how often hosts that wait, or are looked after, are looked at; 1 min if 0
 
 	// Halt is asked before hosts are taken, if it is there. It says why no more should be.
 	Halt func(Outcomes) (reason string, halt bool)
@@ -66,10 +75,16 @@ type Engine struct {
 	at   func(when, host string, s remediate.Stage) // tests end the process here
 }
 
-// Limits say how many hosts may be in flight.
+// Limits say how much may be done at once. What is 0, Hosts apart, has no limit. Those that
+// the state counts hold for all processes of a run together; a host that waits for a person
+// counts for its technician alone, and one that is to be put back is never held up.
 type Limits struct {
-	Hosts   int // by this process; 64 if 0
-	PerSite int // by all processes; no limit if 0
+	Hosts          int // in treatment by this process; 64 if 0
+	PerSite        int // in treatment at one site
+	PerSubnet      int // whose controllers are in one network: see remediate.Subnet
+	ImagesPerSite  int // at one site that may be fetching the rescue image: see remediate.Streams
+	PerTechnician  int // that one person goes to; of those whom nobody is named for, at one site
+	PowerPerMinute int // switched on at one site by this process
 }
 
 // Timeouts bound the stages. What is 0 is 2, 10, 45, 15 and 20 minutes.
@@ -104,7 +119,7 @@ type Event struct {
 	Route   string            `json:"route,omitempty"`
 	Stage   remediate.Stage   `json:"stage,omitempty"`   // empty beside a verdict
 	Outcome remediate.Outcome `json:"outcome,omitempty"` // empty: the stage begins
-	Verdict remediate.Verdict `json:"verdict,omitempty"`
+	Verdict remediate.Verdict `json:"verdict,omitempty"` // Waiting is not the last
 	Reason  string            `json:"reason,omitempty"`
 }
 
@@ -134,6 +149,7 @@ func New(e Engine) *Engine {
 	fill(&e.Attempts, 1)
 	fill(&e.Lease, 15*time.Second)
 	fill(&e.Poll, 200*time.Millisecond)
+	fill(&e.Look, time.Minute)
 	if e.Log == nil {
 		e.Log = slog.New(slog.DiscardHandler)
 	}

@@ -5,7 +5,6 @@ import (
 	"log/slog"
 	"path/filepath"
 	"testing"
-	"time"
 
 	"unbrick/remediate"
 )
@@ -37,7 +36,7 @@ func verdicts(t testing.TB, s *Store) map[string]remediate.Verdict {
 			t.Fatal(err)
 		}
 		all[r.Host] = r.Verdict
-		t.Logf("%-20s %-12s %-7s attempts %d %q %q", r.Host, r.Verdict, r.Route, r.Attempts, r.Reason, r.Evidence)
+		t.Logf("%-20s %-12s %-7s attempts %d %q %q", r.Host, r.Verdict, r.Route, len(r.Attempts), r.Reason, r.Evidence)
 	}
 	return all
 }
@@ -57,17 +56,18 @@ func TestVerdicts(t *testing.T) {
 	w := newWorld(t, names(want)...)
 	s := openTest(t, filepath.Join(t.TempDir(), "unbrick.db"))
 	begin(t, s, names(want)...)
-	e := New(testEngine(s, w.serve(t)))
-	ctx, cancel := context.WithTimeout(context.Background(), time.Minute)
-	defer cancel()
-	sum, err := e.Run(ctx)
-	if err != nil {
-		t.Fatal(err)
+	e := testEngine(s, w.serve(t))
+	if sum := runs(t, e); sum.Verdicts[remediate.Waiting] != 5 || !sum.Ended.IsZero() || sum.Done() {
+		t.Errorf("while hosts wait: %+v", sum)
 	}
+	if n := speak(t, s); n != 5 {
+		t.Errorf("%d hosts wait", n)
+	}
+	sum := runs(t, e)
 	got := verdicts(t, s)
 	same(t, got, want)
 	w.check(t, got)
-	if sum.Hosts != len(want) || sum.Verdicts[remediate.Fixed] != 5 || sum.Ended.IsZero() || sum.Done() {
+	if sum.Hosts != len(want) || sum.Verdicts[remediate.Fixed] != 9 || sum.Ended.IsZero() || sum.Done() {
 		t.Errorf("summary %+v", sum)
 	}
 }

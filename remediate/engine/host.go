@@ -18,7 +18,16 @@ import (
 // A way is a route into a host that was begun: what has to be put back, and how.
 type way struct {
 	Route   inventory.Route   `json:"route"`
-	Posture remediate.Posture `json:"posture"` // as the host stood before the first attempt
+	Posture remediate.Posture `json:"posture"`           // as the host stood before the first attempt
+	Attempt int               `json:"attempt,omitempty"` // that began it, as its driver knows it
+	Spent   time.Duration     `json:"spent,omitempty"`   // of its budget
+}
+
+// A parked host waits for a person: where it goes on, and with which verdict so far.
+type parked struct {
+	Way     way               `json:"way"`
+	Stage   remediate.Stage   `json:"stage"`
+	Verdict remediate.Verdict `json:"verdict,omitempty"`
 }
 
 // A proof says that a host was repaired, and by which way.
@@ -34,18 +43,26 @@ type row struct {
 	// What an attempt before this one left: to be put back, and the repair itself done.
 	debt   *way
 	proof  *proof
+	parked *parked
+	climb  remediate.Climb
 	lost   int // attempts
-	failed int // attempts that this one follows
+
+	notes []remediate.Note
+	heard string // the notes as they are stored
 }
 
 // A treatment is one attempt at one host.
 type treatment struct {
 	*worker
 	ids
-	ctx   dbos.Context
-	row   row
-	step  int  // the last one begun
-	begun bool // a way in was
+	ctx  dbos.Context
+	row  row
+	step int // the last one begun
+
+	climb remediate.Climb // that the way is taken on
+	last  way             // taken
+	begun bool            // it was entered
+	waits *parked         // if it ended there
 
 	ending
 	evidence string
@@ -75,28 +92,31 @@ func (w *worker) host(ctx dbos.Context, in ids) (verdict string, err error) {
 	if t.row, err = w.loadRow(ctx, in); err != nil {
 		return "", err
 	}
-	w.begin(in.Host)
+	w.begin(in)
 	if err = t.treat(); err != nil {
 		return "", err
 	}
-	if t.worthAnother() {
-		return "", t.again()
+	if t.waits != nil {
+		return string(remediate.Waiting), t.park()
+	}
+	if on, next, ok := t.another(); ok {
+		return "", t.goOn(on, next)
 	}
 	return string(t.verdict), t.end()
 }
 
 // begin notes that the host's workflow runs here.
-func (w *worker) begin(host string) {
+func (w *worker) begin(in ids) {
 	w.mu.Lock()
 	defer w.mu.Unlock()
-	w.active[host] = func(error) {}
+	w.active[in] = func(error) {}
 }
 
 // over notes that a workflow ended, and gives the host back to be taken again if the engine
 // failed it. When the process ends instead, the workflow goes on in the next one.
 func (w *worker) over(ctx context.Context, in ids, err error) {
 	w.mu.Lock()
-	delete(w.active, in.Host)
+	delete(w.active, in)
 	w.mu.Unlock()
 	if err != nil && ctx.Err() == nil && !errors.Is(err, errStale) {
 		w.Log.Warn("attempt lost", "run", in.Run, "host", in.Host, "attempt", in.Attempt, "error", err)
@@ -110,11 +130,12 @@ func (w *worker) over(ctx context.Context, in ids, err error) {
 }
 
 func (w *worker) loadRow(ctx context.Context, in ids) (r row, err error) {
-	var data, debt, proof string
+	var data, debt, proof, parked, climb string
 	err = w.Store.tx(ctx, func(tx *sql.Tx) error {
-		return tx.QueryRowContext(ctx, `SELECT data, debt, proof, lost, failed FROM hosts
+		return tx.QueryRowContext(ctx, `SELECT data, debt, proof, parked, climb, notes, lost FROM hosts
 			WHERE run = $1 AND host = $2 AND attempt = $3 AND executor = $4 AND state = 'running'`,
-			in.Run, in.Host, in.Attempt, w.executor()).Scan(&data, &debt, &proof, &r.lost, &r.failed)
+			in.Run, in.Host, in.Attempt, w.executor()).
+			Scan(&data, &debt, &proof, &parked, &climb, &r.heard, &r.lost)
 	})
 	if errors.Is(err, sql.ErrNoRows) {
 		return r, errStale
@@ -122,7 +143,8 @@ func (w *worker) loadRow(ctx context.Context, in ids) (r row, err error) {
 	if err != nil {
 		return r, err
 	}
-	return r, errors.Join(unmarshal(data, &r.host), unmarshal(debt, &r.debt), unmarshal(proof, &r.proof))
+	return r, errors.Join(unmarshal(data, &r.host), unmarshal(debt, &r.debt), unmarshal(proof, &r.proof),
+		unmarshal(parked, &r.parked), unmarshal(climb, &r.climb), unmarshal(r.heard, &r.notes))
 }
 
 func unmarshal(text string, v any) error {
@@ -135,16 +157,21 @@ func unmarshal(text string, v any) error {
 // maxLost is how many attempts at one host the engine may lose.
 const maxLost = 5
 
-// treat brings the host to its ending. An attempt that follows a lost one takes up what that
-// one left: a host that was repaired is put back and confirmed, one that was entered put back.
+// treat takes the host one way, to its end. An attempt that follows a lost one takes up what
+// that one left: a host that was repaired is put back and confirmed, one that was entered put
+// back. One that waited goes on where it stopped.
 func (t *treatment) treat() error {
-	switch debt, proof := t.row.debt, t.row.proof; {
+	debt, proof, waited := t.row.debt, t.row.proof, t.row.parked
+	switch {
 	case proof != nil && debt != nil:
 		t.report = &proof.Report
 		return t.way(*debt, remediate.Leave, remediate.Fixed)
 	case proof != nil:
 		t.report = &proof.Report
 		return t.way(way{Route: proof.Route}, remediate.Confirm, remediate.Fixed)
+	case waited != nil && (debt != nil) == (waited.Stage != remediate.Check):
+		t.climb, t.begun = t.row.climb, debt != nil
+		return t.way(waited.Way, waited.Stage, waited.Verdict)
 	case debt != nil:
 		err := t.way(*debt, remediate.Leave, remediate.Failed)
 		if err != nil || t.verdict != remediate.Failed {
@@ -152,43 +179,32 @@ func (t *treatment) treat() error {
 		}
 	}
 	if t.row.lost >= maxLost {
-		t.ending = ending{verdict: remediate.Failed, reason: fmt.Sprintf(
+		t.ending = ending{verdict: remediate.Failed, final: true, reason: fmt.Sprintf(
 			"given up after %d attempts that ended without an answer; see the log", maxLost)}
 		return nil
 	}
-	for _, route := range t.routes() {
-		if err := t.way(way{Route: route}, remediate.Check, ""); err != nil {
-			return err
-		}
-		if t.verdict != remediate.Failed || t.final {
-			break
-		}
-	}
-	return nil
-}
-
-// routes returns the ways in whose drivers are here, or one that can only look.
-func (t *treatment) routes() []inventory.Route {
-	var known []inventory.Route
-	for _, r := range t.row.host.Routes {
-		if t.Drivers[r.Driver] != nil {
-			known = append(known, r)
-		}
-	}
-	if len(known) == 0 {
-		known = append(known, inventory.Route{})
-	}
-	return known
+	var route inventory.Route // without a way in the host can only be looked at
+	route, t.climb, _ = t.next(t.row.host, t.row.climb)
+	return t.way(way{Route: route}, remediate.Check, "")
 }
 
 // way goes one way into the host, from a stage on and with the verdict so far.
 func (t *treatment) way(w way, stage remediate.Stage, verdict remediate.Verdict) error {
+	if w.Attempt == 0 {
+		w.Attempt = t.Attempt
+	}
 	t.ending = ending{route: w.Route.Driver, verdict: verdict}
 	for stage != remediate.End {
 		out, err := t.stage(stage, w)
 		if err != nil {
 			return err
 		}
+		if out.Waiting {
+			t.reason = out.Reason
+			t.waits = &parked{Way: w, Stage: stage, Verdict: t.verdict}
+			return nil
+		}
+		w.Spent += out.Spent
 		switch stage {
 		case remediate.Check:
 			w.Posture = out.Posture
@@ -197,11 +213,11 @@ func (t *treatment) way(w way, stage remediate.Stage, verdict remediate.Verdict)
 		}
 		move := remediate.Next(stage, out.Outcome, t.verdict)
 		t.learn(out, move.Verdict)
-		if out.Waiting {
-			t.verdict = remediate.Waiting
-			return nil
-		}
 		stage = move.Next
+	}
+	t.last = w
+	if t.verdict == remediate.Stranded {
+		t.reason += "; what " + w.Route.Driver + " did is still there: " + w.Posture.String() + " is how it stood before"
 	}
 	return nil
 }
@@ -216,12 +232,8 @@ func (t *treatment) learn(out output, verdict remediate.Verdict) {
 	if out.Report != nil {
 		t.report = out.Report
 	}
-	switch {
-	case out.Reason == "":
-	case t.reason == "":
-		t.reason = out.Reason
-	default:
-		t.reason += "; " + out.Reason
+	if out.Reason != "" {
+		t.reason = joined(t.reason, out.Reason)
 	}
 }
 

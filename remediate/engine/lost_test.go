@@ -29,7 +29,7 @@ func TestLostAttempt(t *testing.T) {
 						lost.Delete(host)
 					}
 				}
-				runs(t, e)
+				settle(t, e)
 				got := verdicts(t, s)
 				same(t, got, faults())
 				w.check(t, got)

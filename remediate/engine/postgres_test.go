@@ -134,7 +134,7 @@ func postgresVerdicts(t *testing.T, _ *cluster, dsn string) {
 	if err := s.Create(context.Background(), "k", []byte("\x00v")); err != nil {
 		t.Fatal(err)
 	}
-	runs(t, testEngine(s, w.serve(t)))
+	settle(t, testEngine(s, w.serve(t)))
 	got := verdicts(t, s)
 	same(t, got, faults())
 	w.check(t, got)
@@ -284,9 +284,14 @@ func postgresKilled(t *testing.T, _ *cluster, dsn string) {
 			t.Fatalf("%s: %s", got, a.Stderr)
 		}
 	}
-	a := startChild(t, dsn, url, "", "jump-a")
-	if err := a.Wait(); err != nil {
-		t.Fatal(err, a.Stderr)
+	for {
+		a := startChild(t, dsn, url, "", "jump-a")
+		if err := a.Wait(); err != nil {
+			t.Fatal(err, a.Stderr)
+		}
+		if speak(t, s) == 0 {
+			break
+		}
 	}
 	got := verdicts(t, s)
 	same(t, got, faults())
@@ -304,7 +309,7 @@ func postgresCrash(t *testing.T, c *cluster, dsn string) {
 	begin(t, s, all...)
 	e := testEngine(s, w.serve(t))
 	e.Limits.Hosts = 10
-	ended := make(chan bool, len(all))
+	ended := make(chan bool, 2*len(all))
 	e.Events = func(e Event) {
 		if e.Verdict != "" {
 			ended <- true
@@ -313,7 +318,7 @@ func postgresCrash(t *testing.T, c *cluster, dsn string) {
 	done := make(chan struct{})
 	go func() {
 		defer close(done)
-		runs(t, e)
+		settle(t, e)
 	}()
 	for range 3 {
 		for range 8 {

@@ -10,8 +10,6 @@ import (
 	"time"
 
 	"github.com/dbos-inc/dbos-transact-golang/dbos"
-
-	"unbrick/remediate"
 )
 
 // lose gives a host back whose attempt ended without an answer, and why. What its row says of
@@ -23,7 +21,8 @@ func (w *worker) lose(ctx context.Context, in ids, why error) error {
 	}
 	return w.Store.tx(ctx, func(tx *sql.Tx) error {
 		var site string
-		err := tx.QueryRowContext(ctx, `UPDATE hosts SET state = 'todo', lost = lost + $5, stage = ''
+		err := tx.QueryRowContext(ctx, `UPDATE hosts SET state = 'todo', lost = lost + $5, stage = '',
+			way = CASE WHEN entered = '' THEN way ELSE '' END
 			WHERE run = $1 AND host = $2 AND attempt = $3 AND executor = $4 AND state = 'running' RETURNING site`,
 			in.Run, in.Host, in.Attempt, w.executor(), counts).Scan(&site)
 		if errors.Is(err, sql.ErrNoRows) {
@@ -33,26 +32,6 @@ func (w *worker) lose(ctx context.Context, in ids, why error) error {
 			return err
 		}
 		return move(ctx, tx, in.Run, site, "running", "todo", 1)
-	})
-}
-
-// worthAnother says whether the host is to be treated once more instead of ending here.
-func (t *treatment) worthAnother() bool {
-	return t.verdict == remediate.Failed && !t.final && t.begun && t.row.failed+1 < t.Attempts
-}
-
-// again gives the host back for another attempt: it was put back, and nothing that was found
-// says that another would end alike.
-func (t *treatment) again() error {
-	ctx := context.WithoutCancel(t.ctx)
-	return t.Store.tx(ctx, func(tx *sql.Tx) error {
-		n, err := changed(ctx, tx, `UPDATE hosts SET state = 'todo', failed = failed + 1, stage = '', reason = $1
-			WHERE run = $2 AND host = $3 AND attempt = $4 AND executor = $5 AND state = 'running'`,
-			t.reason, t.Run, t.Host, t.Attempt, t.executor())
-		if err != nil || n == 0 {
-			return err
-		}
-		return move(ctx, tx, t.Run, t.row.host.Site, "running", "todo", 1)
 	})
 }
 
@@ -121,19 +100,20 @@ func (w *worker) resume(workflows []string) error {
 
 // passCancels ends the stages of hosts that were cancelled.
 func (w *worker) passCancels(ctx context.Context) error {
-	rows, err := w.Store.db().QueryContext(ctx, `SELECT host, cancel FROM hosts
+	rows, err := w.Store.db().QueryContext(ctx, `SELECT host, attempt, cancel FROM hosts
 		WHERE run = $1 AND executor = $2 AND state = 'running' AND cancel <> ''`, w.run.ID, w.executor())
 	if err != nil {
 		return fmt.Errorf("cannot look for cancelled hosts: %w", err)
 	}
 	defer rows.Close()
 	for rows.Next() {
-		var host, by string
-		if err := rows.Scan(&host, &by); err != nil {
+		in := ids{Run: w.run.ID}
+		var by string
+		if err := rows.Scan(&in.Host, &in.Attempt, &by); err != nil {
 			return err
 		}
 		w.mu.Lock()
-		if cancel := w.active[host]; cancel != nil {
+		if cancel := w.active[in]; cancel != nil {
 			cancel(&cancelledError{by})
 		}
 		w.mu.Unlock()
@@ -196,7 +176,7 @@ func (w *worker) notActive(ctx context.Context) ([]ids, error) {
 		if err := rows.Scan(&in.Host, &in.Attempt); err != nil {
 			return nil, err
 		}
-		if w.active[in.Host] != nil {
+		if w.active[in] != nil {
 			continue
 		}
 		since, ok := w.missed[in.workflow()]

@@ -14,6 +14,7 @@ CREATE TABLE IF NOT EXISTS runs (
 	paused TEXT NOT NULL DEFAULT '', -- by whom
 	halted TEXT NOT NULL DEFAULT '', -- why
 	resumed BIGINT NOT NULL DEFAULT 0, -- the stop rule looks at what ended after
+	ladder TEXT NOT NULL DEFAULT '', -- JSON: what hosts.way goes by
 	started BIGINT NOT NULL,
 	ended BIGINT NOT NULL DEFAULT 0
 );
@@ -26,10 +27,16 @@ CREATE TABLE IF NOT EXISTS hosts (
 	due BIGINT NOT NULL,
 	ord BIGINT NOT NULL,
 	data TEXT NOT NULL,              -- JSON of the inventory.Host
-	state TEXT NOT NULL DEFAULT 'todo', -- todo, running, done
+	state TEXT NOT NULL DEFAULT 'todo', -- todo, running, waiting (for a person), done
 	attempt INTEGER NOT NULL DEFAULT 0,
 	lost INTEGER NOT NULL DEFAULT 0, -- attempts that the engine lost
-	failed INTEGER NOT NULL DEFAULT 0, -- attempts that failed and are followed by another
+	climb TEXT NOT NULL DEFAULT '',  -- JSON of the remediate.Climb: an attempt does not change it
+	way TEXT NOT NULL DEFAULT '',    -- by which it is taken next, empty if something is to be put back or gone on with
+	subnet TEXT NOT NULL DEFAULT '', -- of the controller which that way speaks to
+	tech TEXT NOT NULL DEFAULT '',   -- who goes to the host
+	parked TEXT NOT NULL DEFAULT '', -- JSON: where it goes on after waiting: an attempt does not change it
+	notes TEXT NOT NULL DEFAULT '',  -- JSON: what was said of it meanwhile
+	since BIGINT NOT NULL DEFAULT 0, -- when it began to wait
 	executor TEXT NOT NULL DEFAULT '',
 	cancel TEXT NOT NULL DEFAULT '', -- by whom
 	touched INTEGER NOT NULL DEFAULT 0, -- 1: something was done to it
@@ -48,7 +55,8 @@ CREATE TABLE IF NOT EXISTS hosts (
 	PRIMARY KEY (run, host)
 );
 
-CREATE INDEX IF NOT EXISTS hosts_todo ON hosts (run, ord, host) WHERE state = 'todo';
+CREATE INDEX IF NOT EXISTS hosts_next ON hosts (run, way, ord, host) WHERE state = 'todo';
+CREATE INDEX IF NOT EXISTS hosts_waiting ON hosts (run, since) WHERE state = 'waiting';
 CREATE INDEX IF NOT EXISTS hosts_running ON hosts (run, executor) WHERE state = 'running';
 CREATE INDEX IF NOT EXISTS hosts_ended ON hosts (run, ended) WHERE ended > 0;
 
@@ -89,6 +97,7 @@ CREATE TABLE IF NOT EXISTS audit (
 	route TEXT NOT NULL,
 	stage TEXT NOT NULL,
 	outcome TEXT NOT NULL,
+	verdict TEXT NOT NULL DEFAULT '', -- in force from here on
 	reason TEXT NOT NULL,
 	started BIGINT NOT NULL,
 	ended BIGINT NOT NULL,

@@ -24,6 +24,7 @@ type output struct {
 	Reason   string            `json:"reason,omitempty"`
 	Final    bool              `json:"final,omitempty"`   // no other way in would do better
 	Waiting  bool              `json:"waiting,omitempty"` // for a person
+	Spent    time.Duration     `json:"spent,omitempty"`   // of the way's budget
 }
 
 // stage runs one stage as a durable step. Its error is the engine's.
@@ -52,6 +53,9 @@ func (t *treatment) stage(s remediate.Stage, w way) (output, error) {
 // perform runs a stage and writes it down. An error means that it may not begin now, was cut
 // off, or could not be written down: it has to run again.
 func (t *treatment) perform(ctx context.Context, n int, s remediate.Stage, w way) (output, error) {
+	if err := t.pace(ctx, s, w.Route.Driver); err != nil {
+		return output{}, err
+	}
 	if !t.enterStage() {
 		return output{}, ErrInterrupted
 	}
@@ -65,6 +69,9 @@ func (t *treatment) perform(ctx context.Context, n int, s remediate.Stage, w way
 	out, err := t.attend(ctx, cancelled, s, w)
 	if ctx.Err() != nil {
 		return output{}, ctx.Err()
+	}
+	if budgeted(s) {
+		out.Spent = time.Since(started)
 	}
 	if err == nil {
 		t.at("effect", t.Host, s)
@@ -130,14 +137,19 @@ func (t *treatment) record(ctx context.Context, n int, s remediate.Stage, w way,
 		}
 		set, values = `repaired = $6`, append(values, string(b))
 	}
+	verdict := remediate.Next(s, out.Outcome, t.verdict).Verdict
+	if out.Waiting {
+		verdict = remediate.Waiting
+	}
 	return t.Store.tx(ctx, func(tx *sql.Tx) error {
 		if _, err := t.update(ctx, tx, set, `host`, values...); err != nil {
 			return err
 		}
-		_, err := tx.ExecContext(ctx, `INSERT INTO audit (run, host, attempt, step, route, stage, outcome, reason, started, ended)
-			VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10) ON CONFLICT (run, host, attempt, step) DO UPDATE SET
-			outcome = excluded.outcome, reason = excluded.reason, started = excluded.started, ended = excluded.ended`,
-			t.Run, t.Host, t.Attempt, n, w.Route.Driver, string(s), string(out.Outcome), out.Reason,
+		_, err := tx.ExecContext(ctx, `INSERT INTO audit (run, host, attempt, step, route, stage, outcome, verdict, reason, started, ended)
+			VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11) ON CONFLICT (run, host, attempt, step) DO UPDATE SET
+			outcome = excluded.outcome, verdict = excluded.verdict, reason = excluded.reason,
+			started = excluded.started, ended = excluded.ended`,
+			t.Run, t.Host, t.Attempt, n, w.Route.Driver, string(s), string(out.Outcome), string(verdict), out.Reason,
 			started.UnixMilli(), time.Now().UnixMilli())
 		return err
 	})

@@ -28,9 +28,9 @@ func (s *Store) Run(ctx context.Context, id string) (Run, error) {
 	var options string
 	var started, ended int64
 	err := s.db().QueryRowContext(ctx, `SELECT id, playbook, source, playbook_digest, fleet_digest, options,
-		state, paused, halted, started, ended FROM runs `+where, args...).
+		state, paused, halted, started, ended, ladder FROM runs `+where, args...).
 		Scan(&r.ID, &r.Playbook, &r.Source, &r.playbookDigest, &r.FleetDigest, &options,
-			&r.State, &r.Paused, &r.Halted, &started, &ended)
+			&r.State, &r.Paused, &r.Halted, &started, &ended, &r.ladder)
 	if errors.Is(err, sql.ErrNoRows) {
 		return Run{}, fmt.Errorf("cannot find run %q in %s: %w", id, s.name(), ErrNoRun)
 	}
@@ -58,10 +58,18 @@ type SiteStatus struct {
 	Count
 }
 
+// A Wait is something that hosts wait for.
+type Wait struct {
+	For   string    `json:"for"`
+	Hosts int       `json:"hosts"`
+	Since time.Time `json:"since"` // the first of them
+}
+
 // A Status is how a run stands.
 type Status struct {
 	Run   Run          `json:"run"`
-	Sites []SiteStatus `json:"sites"` // by name
+	Sites []SiteStatus `json:"sites"`           // by name
+	Waits []Wait       `json:"waits,omitempty"` // what most wait for first, at most 20
 	Count
 }
 
@@ -96,7 +104,33 @@ func (s *Store) Status(ctx context.Context, run string) (Status, error) {
 		st.Sites = append(st.Sites, site)
 		st.add(site.Count)
 	}
-	return st, rows.Err()
+	if err := rows.Err(); err != nil {
+		return st, fmt.Errorf("cannot read the status of run %s: %w", r.ID, err)
+	}
+	rows.Close()
+	if st.Verdicts[remediate.Waiting] > 0 {
+		st.Waits, err = s.waits(ctx, r.ID)
+	}
+	return st, err
+}
+
+func (s *Store) waits(ctx context.Context, run string) (all []Wait, err error) {
+	rows, err := s.db().QueryContext(ctx, `SELECT reason, COUNT(*) AS n, MIN(since) FROM hosts
+		WHERE run = $1 AND state = 'waiting' GROUP BY reason ORDER BY n DESC, reason LIMIT 20`, run)
+	if err != nil {
+		return nil, fmt.Errorf("cannot read what hosts of run %s wait for: %w", run, err)
+	}
+	defer rows.Close()
+	for rows.Next() {
+		var w Wait
+		var since int64
+		if err := rows.Scan(&w.For, &w.Hosts, &since); err != nil {
+			return nil, err
+		}
+		w.For, w.Since = strings.TrimPrefix(w.For, "waiting for "), moment(since)
+		all = append(all, w)
+	}
+	return all, rows.Err()
 }
 
 func scanSite(rows *sql.Rows) (SiteStatus, error) {
@@ -131,7 +165,7 @@ func (c *Count) add(o Count) {
 
 // left says how many hosts of a run have no verdict.
 func (s *Store) left(ctx context.Context, run string) (n int, err error) {
-	err = s.db().QueryRowContext(ctx, `SELECT COALESCE(SUM(todo + running), 0) FROM sites WHERE run = $1`, run).Scan(&n)
+	err = s.db().QueryRowContext(ctx, `SELECT COALESCE(SUM(todo + running + waiting), 0) FROM sites WHERE run = $1`, run).Scan(&n)
 	return n, err
 }
 
@@ -139,12 +173,12 @@ func (s *Store) left(ctx context.Context, run string) (n int, err error) {
 type Result struct {
 	Host     string            `json:"host"`
 	Site     string            `json:"site"`
-	State    string            `json:"state"`           // "todo", "running" or "done"
-	Stage    remediate.Stage   `json:"stage,omitempty"` // of a running one
-	Verdict  remediate.Verdict `json:"verdict"`         // of a done one
+	State    string            `json:"state"`           // "todo", "running", "waiting" (for a person) or "done"
+	Stage    remediate.Stage   `json:"stage,omitempty"` // of a running or waiting one
+	Verdict  remediate.Verdict `json:"verdict"`         // of a waiting or done one
 	Route    string            `json:"route"`           // the driver of the last way tried
 	Reason   string            `json:"reason"`
-	Attempts int               `json:"attempts"`
+	Attempts []Attempt         `json:"attempts"` // in their order; what was cut off before anything ended is not in it
 	Due      time.Time         `json:"due,omitzero"`
 	Started  time.Time         `json:"started,omitzero"`
 	Ended    time.Time         `json:"ended,omitzero"`
@@ -156,10 +190,20 @@ type Result struct {
 	Report    remediate.Report `json:"-"`
 }
 
+// An Attempt is what one way into a host came to.
+type Attempt struct {
+	Route   string            `json:"route"`
+	Stage   remediate.Stage   `json:"stage"`   // the last one that ended
+	Verdict remediate.Verdict `json:"verdict"` // empty: it was cut off, or goes on
+	Reason  string            `json:"reason"`
+	Started time.Time         `json:"started"`
+	Ended   time.Time         `json:"ended"`
+}
+
 const resultPage = 500
 
 // Results yields every host of a run, by name. state, if it is not empty, is "todo",
-// "running" or "done". An error is the last thing that it yields. The loop may use the store.
+// "running", "waiting" or "done". An error is the last thing that it yields. The loop may use the store.
 func (s *Store) Results(ctx context.Context, run, state string) iter.Seq2[Result, error] {
 	return func(yield func(Result, error) bool) {
 		r, err := s.Run(ctx, run)
@@ -192,7 +236,7 @@ func (s *Store) results(ctx context.Context, run, state, after string) ([]Result
 	if state != "" {
 		where += ` AND state = '` + strings.ReplaceAll(state, "'", "") + `'`
 	}
-	rows, err := s.db().QueryContext(ctx, `SELECT host, site, state, stage, verdict, route, reason, attempt,
+	rows, err := s.db().QueryContext(ctx, `SELECT host, site, state, stage, verdict, route, reason,
 		due, started, ended, evidence, data, report FROM hosts WHERE `+where+
 		fmt.Sprintf(` ORDER BY host LIMIT %d`, resultPage), run, after)
 	if err != nil {
@@ -204,7 +248,7 @@ func (s *Store) results(ctx context.Context, run, state, after string) ([]Result
 		var r Result
 		var due, started, ended int64
 		var data, report string
-		if err := rows.Scan(&r.Host, &r.Site, &r.State, &r.Stage, &r.Verdict, &r.Route, &r.Reason, &r.Attempts,
+		if err := rows.Scan(&r.Host, &r.Site, &r.State, &r.Stage, &r.Verdict, &r.Route, &r.Reason,
 			&due, &started, &ended, &r.Evidence, &data, &report); err != nil {
 			return nil, err
 		}
@@ -221,5 +265,9 @@ func (s *Store) results(ctx context.Context, run, state, after string) ([]Result
 		r.Removed = r.Report.Removed()
 		page = append(page, r)
 	}
-	return page, rows.Err()
+	if err := rows.Err(); err != nil || len(page) == 0 {
+		return nil, err
+	}
+	rows.Close()
+	return page, s.addAttempts(ctx, run, page)
 }

@@ -23,8 +23,9 @@ import (
 //go:embed schema.sql
 var schema string
 
-// schemaVersion is the version of schema.sql. A state of a newer one is refused.
-const schemaVersion = 1
+// schemaVersion is the version of schema.sql. A state of a newer one is refused, one of an
+// older one is brought up to it.
+const schemaVersion = 2
 
 // A Store is the state of runs: an SQLite file, or a PostgreSQL database that several
 // processes share. It holds no secret. Its methods may be called while another process works
@@ -149,12 +150,7 @@ func (s *Store) prepare(ctx context.Context) error {
 	}
 	defer unlock()
 	err = s.tx(ctx, func(tx *sql.Tx) error {
-		for _, statement := range s.statements() {
-			if _, err := tx.ExecContext(ctx, statement); err != nil {
-				return err
-			}
-		}
-		return checkVersion(ctx, tx)
+		return s.migrate(ctx, tx)
 	})
 	var newer *NewerError
 	if errors.As(err, &newer) {
@@ -164,40 +160,6 @@ func (s *Store) prepare(ctx context.Context) error {
 		return fmt.Errorf("cannot write state %s: %w; is it a state of unbrick, writable, and is there space?", s.name(), err)
 	}
 	return nil
-}
-
-func (s *Store) statements() []string {
-	ddl := schema
-	if s.postgres() {
-		ddl = strings.ReplaceAll(ddl, " BLOB", " BYTEA")
-	}
-	var all []string
-	for statement := range strings.SplitSeq(ddl, ";") {
-		if statement = strings.TrimSpace(statement); statement != "" {
-			all = append(all, statement)
-		}
-	}
-	return all
-}
-
-// A NewerError says that a newer version of unbrick made the state.
-type NewerError struct{ Have, Know int }
-
-func (e *NewerError) Error() string {
-	return fmt.Sprintf("it was made by a newer unbrick (schema %d, this one knows %d); use that one", e.Have, e.Know)
-}
-
-func checkVersion(ctx context.Context, tx *sql.Tx) error {
-	var version int
-	err := tx.QueryRowContext(ctx, `SELECT version FROM unbrick`).Scan(&version)
-	if errors.Is(err, sql.ErrNoRows) {
-		_, err = tx.ExecContext(ctx, `INSERT INTO unbrick (version) VALUES ($1)`, schemaVersion)
-		return err
-	}
-	if err == nil && version > schemaVersion {
-		err = &NewerError{Have: version, Know: schemaVersion}
-	}
-	return err
 }
 
 // Create stores value under key. It wraps fs.ErrExist if the key is taken.

@@ -61,7 +61,7 @@ func TestOpenRefuses(t *testing.T) {
 		{garbage, "file is not a database"},
 		{dir, "is it a state of unbrick"},
 		{filepath.Join(dir, "no", "such.db"), "--state"},
-		{newer, "newer unbrick (schema 99, this one knows 1)"},
+		{newer, "newer unbrick (schema 99, this one knows 2)"},
 		{"postgres://nobody:hunter2@127.0.0.1:1/none?connect_timeout=1", "postgres://nobody:xxxxx@127.0.0.1:1"},
 	} {
 		ctx, cancel := context.WithCancel(context.Background())
@@ -193,7 +193,7 @@ func TestDiskFull(t *testing.T) {
 		s.Close()
 		s = openTest(t, path)
 	}
-	runs(t, testEngine(s, url))
+	settle(t, testEngine(s, url))
 	got := verdicts(t, s)
 	same(t, got, faults())
 	w.check(t, got)

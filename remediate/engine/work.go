@@ -23,11 +23,15 @@ type errState struct{ error }
 func (t *treatment) attend(ctx context.Context, cancelled string, s remediate.Stage, w way) (output, error) {
 	ctx, stop := context.WithTimeoutCause(ctx, t.Timeouts.of(s)+t.soak(s), errTooLong)
 	defer stop()
+	if budget := t.Ladder.Rung(w.Route.Driver).Budget; budget > 0 && budgeted(s) {
+		ctx, stop = context.WithTimeoutCause(ctx, budget-w.Spent, &budgetError{budget})
+		defer stop()
+	}
 	ctx, cancel := context.WithCancelCause(ctx)
 	defer cancel(nil)
 	if s != remediate.Leave { // putting back is not cut off
 		t.mu.Lock()
-		t.active[t.Host] = cancel
+		t.active[t.ids] = cancel
 		t.mu.Unlock()
 		if cancelled != "" {
 			cancel(&cancelledError{cancelled})
@@ -46,6 +50,18 @@ func (t *treatment) attend(ctx context.Context, cancelled string, s remediate.St
 }
 
 var errTooLong = errors.New("took too long")
+
+// budgeted says whether the time of a stage is the way's to spend. Putting back and proof are
+// not cut short because what came before took long.
+func budgeted(s remediate.Stage) bool {
+	return s == remediate.Check || s == remediate.Enter || s == remediate.Repair
+}
+
+type budgetError struct{ budget time.Duration }
+
+func (e *budgetError) Error() string {
+	return fmt.Sprintf("the way has used up its budget of %s for the host", e.budget)
+}
 
 func (t *treatment) soak(s remediate.Stage) time.Duration {
 	if s == remediate.Confirm {
@@ -94,19 +110,25 @@ func (t *treatment) failure(ctx context.Context, s remediate.Stage, out output, 
 		skip      *remediate.SkipError
 		wait      *remediate.WaitError
 		final     *remediate.FinalError
+		up        *remediate.UpError
 		cancelled *cancelledError
+		budget    *budgetError
 		panicked  *panicError
 	)
 	cause := context.Cause(ctx)
 	switch {
 	case errors.As(cause, &cancelled):
 		out.Final, out.Reason = true, cancelled.Error()
+	case errors.As(err, &up) && budgeted(s):
+		return output{Outcome: remediate.Up, Evidence: up.Evidence}
 	case errors.As(err, &skip) && s == remediate.Check:
 		out.Outcome, out.Reason = remediate.Skip, skip.Why
 	case errors.As(err, &wait):
 		out.Waiting, out.Reason = true, wait.Error()
 	case errors.As(err, &final):
 		out.Final = true
+	case errors.As(cause, &budget):
+		out.Reason = fmt.Sprintf("%s: %v: %v", s, budget, err)
 	case errors.Is(cause, errTooLong):
 		out.Reason = fmt.Sprintf("%s took longer than %s: %v", s, t.Timeouts.of(s)+t.soak(s), err)
 	case errors.As(err, &panicked):
@@ -120,7 +142,7 @@ func (t *treatment) do(ctx context.Context, s remediate.Stage, w way) (output, e
 	if ctx.Err() != nil {
 		return output{}, context.Cause(ctx)
 	}
-	target := remediate.Target{Run: t.Run, Attempt: t.Attempt, Host: t.row.host, Route: w.Route}
+	target := remediate.Target{Run: t.Run, Attempt: w.Attempt, Host: t.row.host, Route: w.Route, Notes: t.row.notes}
 	driver := t.Drivers[w.Route.Driver]
 	switch s {
 	case remediate.Check:
@@ -200,6 +222,9 @@ func (t *treatment) enter(ctx context.Context, driver remediate.Driver, target r
 }
 
 func (t *treatment) repair(ctx context.Context, driver remediate.Driver, target remediate.Target) (output, error) {
+	if evidence, err := t.seenWhileWaiting(ctx, target.Notes); err != nil || evidence != "" {
+		return output{Outcome: remediate.Up, Evidence: evidence}, err
+	}
 	var report remediate.Report
 	var err error
 	if r, ok := driver.(remediate.Repairer); ok {

@@ -23,12 +23,14 @@ type worker struct {
 	missed  map[string]time.Time // running hosts that do not run here, since when
 	checked time.Time            // when that was last looked at
 	trouble time.Time            // since when housekeeping fails
+	began   time.Time
 
 	failed chan error // why no work can be done any more
 
 	mu       sync.Mutex
-	active   map[string]context.CancelCauseFunc // the hosts whose workflow runs here
-	busy     int                                // how many of them are in a stage
+	active   map[ids]context.CancelCauseFunc // the attempts whose workflow runs here
+	busy     int                             // how many of them are in a stage
+	power    map[string]time.Time            // by site: when the next host may be switched on
 	draining bool
 	idle     chan struct{} // closed when draining and nothing is busy
 }
@@ -37,7 +39,8 @@ func newWorker(e *Engine, r Run) *worker {
 	return &worker{
 		Engine: e, run: r,
 		failed: make(chan error, 1),
-		active: map[string]context.CancelCauseFunc{}, missed: map[string]time.Time{}, idle: make(chan struct{}),
+		active: map[ids]context.CancelCauseFunc{}, missed: map[string]time.Time{}, idle: make(chan struct{}),
+		began: time.Now(), power: map[string]time.Time{},
 	}
 }
 
@@ -66,10 +69,18 @@ func (w *worker) work(ctx context.Context) (err error) {
 			w.fail(err)
 		}
 	}()
+	if err := w.relabel(ctx); err != nil {
+		return w.unlessCut(ctx, err)
+	}
 	if err := w.launch(ctx); err != nil {
 		return err
 	}
+	looking, stopLooking := context.WithCancel(ctx)
+	var looks sync.WaitGroup
+	looks.Go(func() { w.lookAfter(looking) })
 	err = w.loop(ctx)
+	stopLooking()
+	looks.Wait()
 	return errors.Join(err, w.shutdown())
 }
 
@@ -224,9 +235,9 @@ func (w *worker) fail(err error) {
 }
 
 // housekeep does what is due every second: take over from the dead, pass on who was
-// cancelled, find what DBOS lost, and prune.
+// cancelled, label those to be treated again, find what DBOS lost, and prune.
 func (w *worker) housekeep(ctx context.Context) error {
-	for _, do := range []func(context.Context) error{w.takeOver, w.passCancels, w.reconcile, w.prune} {
+	for _, do := range []func(context.Context) error{w.takeOver, w.passCancels, w.labelNew, w.reconcile, w.prune} {
 		err := do(ctx)
 		switch {
 		case err == nil:

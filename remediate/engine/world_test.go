@@ -48,28 +48,32 @@ const goodBoot = "disk"
 // faults are what a machine can have, with the verdict that it must end with.
 func faults() map[string]remediate.Verdict {
 	return map[string]remediate.Verdict{
-		"none":                remediate.Fixed,
-		"observe fails":       remediate.Failed,
-		"observe fails once":  remediate.Fixed, // says that it may pass
-		"observe panics":      remediate.Failed,
-		"gate says no":        remediate.Skipped,
-		"heals before check":  remediate.Healthy,
-		"heals before enter":  remediate.Healthy,
-		"heals after enter":   remediate.Healthy,
-		"enter fails":         remediate.Failed, // before it did anything
-		"enter fails late":    remediate.Failed, // after its effect
-		"enter fails once":    remediate.Fixed,
-		"enter panics":        remediate.Failed,
-		"enter waits":         remediate.Waiting,
-		"enter fails, second": remediate.Fixed, // the second route works
-		"repair fails":        remediate.Failed,
-		"repair panics":       remediate.Failed,
-		"repair is final":     remediate.Failed, // although there is a second route
-		"nothing found":       remediate.Failed,
-		"leave fails once":    remediate.Fixed,
-		"leave fails":         remediate.Stranded,
-		"leave panics":        remediate.Stranded,
-		"never up":            remediate.Unconfirmed,
+		"none":                   remediate.Fixed,
+		"observe fails":          remediate.Failed,
+		"observe fails once":     remediate.Fixed, // says that it may pass
+		"observe panics":         remediate.Failed,
+		"gate says no":           remediate.Skipped,
+		"heals before check":     remediate.Healthy,
+		"heals before enter":     remediate.Healthy,
+		"heals after enter":      remediate.Healthy,
+		"enter fails":            remediate.Failed, // before it did anything
+		"enter fails late":       remediate.Failed, // after its effect
+		"enter fails once":       remediate.Fixed,
+		"enter panics":           remediate.Failed,
+		"enter waits":            remediate.Fixed, // when the person says that it is done
+		"repair waits":           remediate.Fixed,
+		"check waits":            remediate.Fixed,
+		"person gives up":        remediate.Failed,
+		"person gave up, second": remediate.Fixed, // the second route works
+		"enter fails, second":    remediate.Fixed, // the second route works
+		"repair fails":           remediate.Failed,
+		"repair panics":          remediate.Failed,
+		"repair is final":        remediate.Failed, // although there is a second route
+		"nothing found":          remediate.Failed,
+		"leave fails once":       remediate.Fixed,
+		"leave fails":            remediate.Stranded,
+		"leave panics":           remediate.Stranded,
+		"never up":               remediate.Unconfirmed,
 	}
 }
 
@@ -99,6 +103,7 @@ type call struct {
 	Attempt         int
 	Posture         remediate.Posture
 	Up              bool
+	Said            string // what the last note says
 }
 
 type answer struct {
@@ -196,8 +201,12 @@ func (m *machine) fails(c call, n int) (answer, bool) {
 		return answer{Kind: "retry", Error: "the BMC is busy"}, true
 	case m.fault == c.Op+" panics":
 		return answer{Kind: "panic", Error: "index out of range"}, true
-	case m.fault == c.Op+" waits":
+	case m.fault == c.Op+" waits" && c.Said == "",
+		m.fault == "check waits" && c.Op == "observe" && c.Said == "",
+		strings.HasPrefix(m.fault, "person ") && c.Op == "repair" && strings.HasPrefix(m.media, "first") && c.Said == "":
 		return answer{Kind: "wait", Error: "a technician"}, true
+	case strings.HasPrefix(m.fault, "person ") && c.Op == "repair" && strings.HasPrefix(m.media, "first"):
+		return answer{Error: "the person gave up: " + c.Said}, true
 	case m.fault == c.Op+" is final":
 		return answer{Kind: "final", Error: "nobody has the key"}, true
 	}
@@ -317,7 +326,11 @@ func (f *far) by(route string) *far {
 }
 
 func (f *far) call(ctx context.Context, op string, t remediate.Target, before remediate.Posture) (answer, error) {
-	body, _ := json.Marshal(call{Op: op, Host: t.Host.Name, Route: f.route, Attempt: t.Attempt, Posture: before, Up: t.Up})
+	c := call{Op: op, Host: t.Host.Name, Route: f.route, Attempt: t.Attempt, Posture: before, Up: t.Up}
+	if n := len(t.Notes); n > 0 {
+		c.Said = t.Notes[n-1].What
+	}
+	body, _ := json.Marshal(c)
 	req, err := http.NewRequestWithContext(ctx, http.MethodPost, f.url, bytes.NewReader(body))
 	if err != nil {
 		return answer{}, err

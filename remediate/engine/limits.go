@@ -1,0 +1,144 @@
+package engine
+
+import (
+	"context"
+	"database/sql"
+	"slices"
+	"time"
+
+	"unbrick/remediate"
+)
+
+// A usage is how much of what is limited is in use, as this transaction will leave it.
+type usage struct {
+	limits Limits
+	ladder remediate.Ladder
+
+	sites, ways, subnets, images, persons map[string]int
+}
+
+// usage counts the hosts in flight of all processes, and those that wait. It holds while the
+// transaction does, if that is exclusive.
+func (w *worker) usage(ctx context.Context, tx *sql.Tx) (*usage, error) {
+	u := &usage{limits: w.Limits, ladder: w.Ladder, sites: map[string]int{}, ways: map[string]int{},
+		subnets: map[string]int{}, images: map[string]int{}, persons: map[string]int{}}
+	l := w.Limits
+	limited := l.PerSubnet+l.ImagesPerSite+l.PerTechnician > 0 ||
+		slices.ContainsFunc(w.Ladder, func(r remediate.Rung) bool { return r.Hosts > 0 })
+	if !limited {
+		return u, nil
+	}
+	rows, err := tx.QueryContext(ctx, `SELECT route, site, subnet, tech, stage, COUNT(*) FROM hosts
+		WHERE run = $1 AND state = 'running' GROUP BY route, site, subnet, tech, stage`, w.run.ID)
+	if err != nil {
+		return nil, err
+	}
+	for rows.Next() {
+		var c candidate
+		var stage remediate.Stage
+		var n int
+		if err := rows.Scan(&c.way, &c.site, &c.subnet, &c.tech, &stage, &n); err != nil {
+			rows.Close()
+			return nil, err
+		}
+		u.count(c, stage, n)
+	}
+	if err := rows.Close(); err != nil {
+		return nil, err
+	}
+	rows, err = tx.QueryContext(ctx, `SELECT tech, COUNT(*) FROM hosts WHERE run = $1 AND state = 'waiting' GROUP BY tech`, w.run.ID)
+	if err != nil {
+		return nil, err
+	}
+	defer rows.Close()
+	for rows.Next() {
+		var tech string
+		var n int
+		if err := rows.Scan(&tech, &n); err != nil {
+			return nil, err
+		}
+		u.persons[tech] += n
+	}
+	return u, rows.Err()
+}
+
+// count adds hosts that are at a stage of a way. One that is only looked at any more uses
+// nothing of it.
+func (u *usage) count(c candidate, stage remediate.Stage, n int) {
+	if stage == remediate.Confirm {
+		return
+	}
+	u.ways[c.way] += n
+	if c.subnet != "" && remediate.OutOfBand(c.way) {
+		u.subnets[c.subnet] += n
+	}
+	if remediate.Streams(c.way) && stage != remediate.Leave {
+		u.images[c.site] += n
+	}
+	if c.way == remediate.Manual {
+		u.persons[c.tech] += n
+	}
+}
+
+// add counts a host that is taken.
+func (u *usage) add(c candidate) {
+	if _, ok := u.sites[c.site]; !ok {
+		u.sites[c.site] = c.there
+	}
+	u.sites[c.site]++
+	u.count(c, "", 1)
+}
+
+// full says whether no host may be taken by the way. What is to be put back, or gone on with,
+// has no way, and is not held up.
+func (u *usage) full(way string) bool {
+	return way != "" && over(u.ladder.Rung(way).Hosts, u.ways[way])
+}
+
+func over(limit, n int) bool { return limit > 0 && n >= limit }
+
+// admits says whether the host may be taken. Whether its way is full has been asked.
+func (u *usage) admits(c candidate) bool {
+	there, ok := u.sites[c.site]
+	if !ok {
+		there = c.there
+	}
+	switch {
+	case over(u.limits.PerSite, there):
+		return false
+	case c.way == "":
+		return true
+	case remediate.OutOfBand(c.way) && c.subnet != "" && over(u.limits.PerSubnet, u.subnets[c.subnet]),
+		remediate.Streams(c.way) && over(u.limits.ImagesPerSite, u.images[c.site]):
+		return false
+	}
+	return !u.busyPerson(c)
+}
+
+// busyPerson says whether the host is for a person who has as many as go.
+func (u *usage) busyPerson(c candidate) bool {
+	return c.way == remediate.Manual && over(u.limits.PerTechnician, u.persons[c.tech])
+}
+
+// pace waits until the host may be switched on without its site switching on too many at once:
+// the inrush, and then the storm on its servers, would take it down again. The time is not the
+// stage's.
+func (t *treatment) pace(ctx context.Context, s remediate.Stage, way string) error {
+	if t.Limits.PowerPerMinute <= 0 || !remediate.OutOfBand(way) || s != remediate.Enter && s != remediate.Leave {
+		return nil
+	}
+	site, now := t.row.host.Site, time.Now()
+	t.mu.Lock()
+	at := t.power[site]
+	if at.Before(now) {
+		at = now
+	}
+	t.power[site] = at.Add(time.Minute / time.Duration(t.Limits.PowerPerMinute))
+	t.mu.Unlock()
+	select {
+	case <-time.After(at.Sub(now)):
+		return nil
+	case <-ctx.Done():
+		return ctx.Err()
+	}
+}

@@ -1,0 +1,148 @@
+package engine
+
+import (
+	"cmp"
+	"context"
+	"database/sql"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"time"
+
+	"unbrick/remediate"
+)
+
+// park puts the host aside where it waits for a person. It gives its place to others, and is
+// taken again, from the same stage on, when Wake is called for it.
+func (t *treatment) park() error {
+	where, err := json.Marshal(t.waits)
+	if err != nil {
+		return err
+	}
+	ctx := context.WithoutCancel(t.ctx)
+	asleep := false
+	err = t.Store.tx(ctx, func(tx *sql.Tx) error {
+		asleep = false
+		// A word that came while the stage ran was not heard: it goes on at once.
+		var state string
+		err := tx.QueryRowContext(ctx, `UPDATE hosts SET state = CASE WHEN notes = $1 AND cancel = '' THEN 'waiting' ELSE 'todo' END,
+			verdict = CASE WHEN notes = $1 AND cancel = '' THEN 'waiting' ELSE '' END,
+			parked = $2, climb = $3, stage = $4, route = $5, reason = $6, since = $7, way = ''
+			WHERE run = $8 AND host = $9 AND attempt = $10 AND executor = $11 AND state = 'running' RETURNING state`,
+			t.row.heard, string(where), t.climbText(), string(t.waits.Stage), t.route, t.reason, time.Now().UnixMilli(),
+			t.Run, t.Host, t.Attempt, t.executor()).Scan(&state)
+		if errors.Is(err, sql.ErrNoRows) {
+			return nil // it is written down
+		}
+		if err != nil {
+			return err
+		}
+		asleep = state == "waiting"
+		return move(ctx, tx, t.Run, t.row.host.Site, "running", state, 1)
+	})
+	if err != nil {
+		return err
+	}
+	t.at("parked", t.Host, remediate.End)
+	if asleep {
+		e := t.event(t, remediate.End, t.route)
+		e.Verdict, e.Reason = remediate.Waiting, t.reason
+		t.tell(e)
+	}
+	return nil
+}
+
+func (t *treatment) climbText() string {
+	b, _ := json.Marshal(t.climb) // texts and numbers always have a JSON
+	return string(b)
+}
+
+// Wake says a word on a host, and takes it up again if it waits for a person: the stage that
+// waits runs once more and is given the word. For a host that does not wait yet the word is
+// kept until it does. It fails for one that has its verdict. The empty run is the latest.
+func (s *Store) Wake(ctx context.Context, run, host string, note remediate.Note) error {
+	note.Text = clean(note.Text)
+	return s.change(ctx, run, func(tx *sql.Tx, run string) error {
+		var state, site, verdict, heard string
+		err := tx.QueryRowContext(ctx, `SELECT state, site, verdict, notes FROM hosts WHERE run = $1 AND host = $2`, run, host).
+			Scan(&state, &site, &verdict, &heard)
+		switch {
+		case errors.Is(err, sql.ErrNoRows):
+			return fmt.Errorf("run %s has no host %q", run, host)
+		case err != nil:
+			return err
+		case state == "done":
+			return fmt.Errorf("host %s does not wait: it has ended as %s", host, verdict)
+		}
+		now, err := s.now(ctx, tx)
+		if err != nil {
+			return err
+		}
+		note.At = moment(now)
+		var notes []remediate.Note
+		if err := unmarshal(heard, &notes); err != nil {
+			return err
+		}
+		text, err := json.Marshal(append(notes, note))
+		if err != nil {
+			return err
+		}
+		if _, err := tx.ExecContext(ctx, `UPDATE hosts SET notes = $1 WHERE run = $2 AND host = $3`, string(text), run, host); err != nil {
+			return err
+		}
+		if state != "waiting" {
+			return nil
+		}
+		_, err = s.moveAll(ctx, tx, run, "todo", `state = 'waiting' AND host = `+quote(host), `state = 'todo', verdict = ''`)
+		return err
+	})
+}
+
+// seenWhileWaiting returns what shows that a host is up that was taken up again because
+// somebody saw it up. Whoever treats it hears of it if it is not any more.
+func (t *treatment) seenWhileWaiting(ctx context.Context, notes []remediate.Note) (evidence string, err error) {
+	if t.row.parked == nil || len(notes) == 0 || notes[len(notes)-1].What != remediate.Seen {
+		return "", nil
+	}
+	return t.probe(ctx)
+}
+
+// awaits says whether the run goes on although no host of this process is in flight or can be
+// taken: for hosts that wait for a person, or are looked after.
+func (w *worker) awaits(ctx context.Context) (bool, error) {
+	now := time.Now()
+	if w.Wait > 0 {
+		in, args := w.atSites("site", w.run.ID)
+		rows, err := w.Store.db().QueryContext(ctx, `SELECT route, MAX(since) FROM hosts
+			WHERE run = $1 AND state = 'waiting'`+in+` GROUP BY route`, args...)
+		if err != nil {
+			return false, fmt.Errorf("cannot look for hosts that wait: %w", err)
+		}
+		defer rows.Close()
+		for rows.Next() {
+			var way string
+			var since int64
+			if err := rows.Scan(&way, &since); err != nil {
+				return false, err
+			}
+			from := time.UnixMilli(max(since, w.began.UnixMilli())) // who takes a run up again means to wait
+			if now.Before(from.Add(cmp.Or(w.Ladder.Rung(way).Budget, w.Wait))) {
+				return true, nil
+			}
+		}
+		if err := rows.Err(); err != nil {
+			return false, err
+		}
+	}
+	if w.Watch <= 0 {
+		return false, nil
+	}
+	n := 0
+	in, args := w.atSites("site", w.run.ID, now.Add(-w.Watch).UnixMilli())
+	err := w.Store.db().QueryRowContext(ctx, `SELECT COUNT(*) FROM (SELECT 1 FROM hosts WHERE run = $1 AND ended > $2
+		AND state = 'done' AND verdict = 'fixed'`+in+` LIMIT 1) AS watched`, args...).Scan(&n)
+	if err != nil {
+		return false, fmt.Errorf("cannot look for hosts that were fixed: %w", err)
+	}
+	return n > 0, nil
+}
