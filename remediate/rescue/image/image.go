@@ -90,6 +90,13 @@ func (o Options) check() error {
 	if err := replaceable(o.Out); err != nil {
 		return err
 	}
+	if err := o.checkAgent(); err != nil {
+		return err
+	}
+	return need(kernelParts, ntfsParts, mediaParts)
+}
+
+func (o Options) checkAgent() error {
 	if o.Agent != "" {
 		if _, err := os.Stat(o.Agent); err != nil {
 			return fmt.Errorf("cannot use the agent: %w", err)
@@ -97,7 +104,7 @@ func (o Options) check() error {
 	} else if _, err := find("go"); err != nil {
 		return fmt.Errorf("cannot build the agent: %w; install Go, or give a built unbrick-agent with --agent", err)
 	}
-	return need(kernelParts, ntfsParts, mediaParts)
+	return nil
 }
 
 // build does the work in a folder of its own; out in there is the result.
@@ -106,7 +113,7 @@ func (o Options) build(ctx context.Context, work string) (*Manifest, error) {
 	if err != nil {
 		return nil, err
 	}
-	agent, err := o.agent(ctx, work)
+	agent, err := o.agent(ctx, work, "linux")
 	if err != nil {
 		return nil, err
 	}
@@ -141,7 +148,7 @@ func (o Options) build(ctx context.Context, work string) (*Manifest, error) {
 }
 
 // agent returns the path of the agent to put into the image.
-func (o Options) agent(ctx context.Context, work string) (string, error) {
+func (o Options) agent(ctx context.Context, work, goos string) (string, error) {
 	if o.Agent != "" {
 		return o.Agent, nil
 	}
@@ -150,7 +157,7 @@ func (o Options) agent(ctx context.Context, work string) (string, error) {
 		source = "."
 	}
 	out := filepath.Join(work, "agent")
-	env := []string{"CGO_ENABLED=0", "GOOS=linux", "GOARCH=amd64"}
+	env := []string{"CGO_ENABLED=0", "GOOS=" + goos, "GOARCH=amd64"}
 	_, err := runEnv(ctx, source, env, "go", "build", "-trimpath", "-buildvcs=false",
 		"-ldflags=-s -w -X main.version="+strings.ReplaceAll(o.Version, " ", "-"), "-o", out, "unbrick/cmd/unbrick-agent")
 	if err != nil {

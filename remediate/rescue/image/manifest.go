@@ -21,12 +21,13 @@ import (
 type Manifest struct {
 	Profile        Profile           `json:"profile"`
 	Agent          string            `json:"agent"`         // version
-	Kernel         string            `json:"kernel"`        // release, as uname says it
+	Kernel         string            `json:"kernel"`        // release, as uname says it, or the WinPE
 	ConfigOffset   int64             `json:"config_offset"` // in the ISO, bytes
 	ConfigSize     int64             `json:"config_size"`
-	Built          time.Time         `json:"built"` // the time of all files in it, the same for every build
+	Built          time.Time         `json:"built"` // of Linux: the time of all files in it, the same for every build
 	Packages       map[string]string `json:"packages"`
 	MissingModules []string          `json:"missing_modules,omitempty"` // wanted by the profile, unknown to the kernel
+	Warnings       []string          `json:"warnings,omitempty"`        // what hosts cannot be repaired with it
 	Files          []File            `json:"files"`
 }
 
@@ -37,11 +38,19 @@ type File struct {
 	SHA256 string `json:"sha256"`
 }
 
-// complete measures what is in the folder and writes the manifest there.
+// complete names the packages, measures what is in the folder and writes the manifest there.
 func (m *Manifest) complete(ctx context.Context, dir string) error {
 	if err := m.addPackages(ctx); err != nil {
 		return err
 	}
+	if err := m.measure(dir); err != nil {
+		return err
+	}
+	return m.write(dir)
+}
+
+// measure says what is in the folder, and where in the ISO the configuration goes.
+func (m *Manifest) measure(dir string) error {
 	err := filepath.WalkDir(dir, func(name string, e fs.DirEntry, err error) error {
 		if err != nil || e.IsDir() {
 			return err
@@ -61,19 +70,52 @@ func (m *Manifest) complete(ctx context.Context, dir string) error {
 	if err != nil {
 		return fmt.Errorf("cannot measure the image: %w", err)
 	}
-	iso, err := os.ReadFile(filepath.Join(dir, ISOName))
-	if err != nil {
-		return err
-	}
-	if n := bytes.Count(iso, []byte(wire.Placeholder)); n != 1 {
-		return fmt.Errorf("the ISO has %d places for the configuration, not 1", n)
-	}
-	m.ConfigOffset, m.ConfigSize = int64(bytes.Index(iso, []byte(wire.Placeholder))), wire.ConfigSize
+	m.ConfigOffset, err = findPlace(filepath.Join(dir, ISOName))
+	m.ConfigSize = wire.ConfigSize
+	return err
+}
+
+func (m *Manifest) write(dir string) error {
 	b, err := json.MarshalIndent(m, "", "  ")
 	if err != nil {
 		return err
 	}
 	return os.WriteFile(filepath.Join(dir, ManifestName), append(b, '\n'), 0o644)
+}
+
+// place returns the place for the configuration as a base image has it.
+func place() []byte {
+	p := []byte(wire.Placeholder)
+	return append(p, bytes.Repeat([]byte(" "), wire.ConfigSize-len(p))...)
+}
+
+// findPlace returns the offset of the only place for the configuration in a file: the words
+// followed by spaces, since an agent that is not compressed knows the words too.
+func findPlace(name string) (int64, error) {
+	f, err := os.Open(name)
+	if err != nil {
+		return 0, err
+	}
+	defer f.Close()
+	head := place()[:len(wire.Placeholder)+64]
+	found, count := int64(0), 0
+	buf := make([]byte, 1<<20)
+	for off := int64(0); ; off += int64(len(buf) - len(head) + 1) {
+		n, err := f.ReadAt(buf, off)
+		if i := bytes.Index(buf[:n], head); i >= 0 {
+			found, count = off+int64(i), count+bytes.Count(buf[:n], head)
+		}
+		if err == io.EOF {
+			break
+		}
+		if err != nil {
+			return 0, err
+		}
+	}
+	if count != 1 {
+		return 0, fmt.Errorf("the ISO has %d places for the configuration, not 1", count)
+	}
+	return found, nil
 }
 
 // addPackages asks dpkg which packages the files came from that this machine lent.

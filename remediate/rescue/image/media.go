@@ -9,8 +9,6 @@ import (
 	"path/filepath"
 	"strings"
 	"time"
-
-	"unbrick/remediate/rescue/wire"
 )
 
 // kernelLine goes to the kernel. A panic restarts the host: nobody is there to see it.
@@ -60,10 +58,8 @@ type payload struct{ kernel, initrd, site string }
 // writeSite writes the archive that holds the configuration of one host, or of none yet. It
 // is not compressed, so that the configuration can be written over in place.
 func writeSite(name string) error {
-	place := []byte(wire.Placeholder)
-	place = append(place, bytes.Repeat([]byte(" "), wire.ConfigSize-len(place))...)
 	t := tree{}
-	t.bytes("unbrick.json", place)
+	t.bytes("unbrick.json", place())
 	var b bytes.Buffer
 	if err := t.write(&b); err != nil {
 		return err
