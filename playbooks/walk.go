@@ -9,7 +9,7 @@ import (
 )
 
 // A Windows directory is known by what it holds, never by its letter or its name.
-const hive = "System32/config/SYSTEM"
+const systemHive = configDir + "/SYSTEM"
 
 // Roots returns every Windows directory on v: each directory at depth 1 or 2, of any name,
 // that holds System32/config/SYSTEM in any case; sorted as the volume lists them. Links are
@@ -23,7 +23,7 @@ func Roots(v Volume) ([]string, error) {
 	var roots []string
 	var errs []error
 	look := func(dir string) {
-		found, err := walk(v, dir, hive, fs.FileMode.IsRegular)
+		found, err := walk(v, dir, systemHive, fs.FileMode.IsRegular)
 		if err != nil {
 			errs = append(errs, err)
 		}
