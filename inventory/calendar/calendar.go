@@ -1,7 +1,8 @@
 // Package calendar says when the working day of a site begins, in the site's own time zone.
 //
-// It knows time zones, the weekend of each country and opening hours. It knows no public
-// holidays yet: a Monday that is one counts as a working day, which errs on the early side.
+// It knows time zones, the weekend and the public holidays of each country, and opening hours.
+// What it does not know (the holidays of a state, those set last week) counts as a working day,
+// which errs on the early side; operators add days of their own with [Calendar.Add].
 package calendar
 
 import (
@@ -23,12 +24,17 @@ type Place struct {
 	Country  string // ISO 3166-1 alpha-2; empty if not known
 	TimeZone string // IANA name; empty if the country has one clock only
 	Opens    string // as [ParseHours] takes it
+	Site     string // only where days of single sites were added
 	Tier     inventory.Tier
 }
 
 // PlaceOf returns the place of h.
-func PlaceOf(h inventory.Host) Place {
-	return Place{Country: h.Country, TimeZone: h.TimeZone, Opens: h.Opens, Tier: h.Tier}
+func (c *Calendar) PlaceOf(h *inventory.Host) Place {
+	p := Place{Country: h.Country, TimeZone: h.TimeZone, Opens: h.Opens, Tier: h.Tier}
+	if c.sites {
+		p.Site = h.Site
+	}
+	return p
 }
 
 // An Opening is the moment at which a place must be back at work.
@@ -40,9 +46,13 @@ type Opening struct {
 
 // A Calendar remembers time zones, because loading one takes longer than using it a hundred
 // times. It may be used by several goroutines at once.
-type Calendar struct{ zones sync.Map }
+type Calendar struct {
+	zones sync.Map
+	days  map[scope]Day // added by the operator
+	sites bool          // some of them are of single sites
+}
 
-// New returns an empty Calendar.
+// New returns a Calendar that knows what travels with the program.
 func New() *Calendar { return new(Calendar) }
 
 // Zone returns the time zone of an IANA name. The error is a *inventory.ValueError; of a
@@ -102,17 +112,41 @@ func (c *Calendar) Opening(p Place, now time.Time) (Opening, error) {
 	if err != nil {
 		return Opening{}, err
 	}
-	closed, note := weekend(p.Country)
+	rest, note := weekend(p.Country)
 	if hours.Days != nil {
-		closed = func(d time.Weekday) bool { return !hours.Days[d] }
+		rest = func(d time.Weekday) bool { return !hours.Days[d] }
 	} else if note != "" {
 		notes = append(notes, note)
 	}
-	at, ok := next(now, zone, hours.Minute, closed)
+	at, ok := next(now, zone, hours.Minute, func(date time.Time) bool {
+		shut, why := c.closed(p, hours, rest, date)
+		if why != "" {
+			notes = append(notes, why)
+		}
+		return shut
+	})
 	if !ok {
-		return Opening{}, fmt.Errorf("opens %q: no such day within a fortnight", p.Opens)
+		return Opening{}, fmt.Errorf("opens %q: no such day within %d days", p.Opens, searchDays)
+	}
+	if note := holidayNote(p.Country, at.Format(time.DateOnly)); note != "" && !hours.Holidays {
+		notes = append(notes, note)
 	}
 	return Opening{At: at, Notes: notes}, nil
+}
+
+// closed says whether a place is closed on a date, and why if that is not its weekly rest.
+func (c *Calendar) closed(p Place, hours Hours, rest func(time.Weekday) bool, date time.Time) (shut bool, why string) {
+	shut = rest(date.Weekday())
+	d, ok := c.day(p, date.Format(time.DateOnly))
+	switch {
+	case !ok || d.Open != shut: // no day of its own, or one that says what the rule says
+		return shut, ""
+	case d.Open:
+		return false, "open " + dayName(date) + ": " + d.Name
+	case hours.Holidays && d.Site == "":
+		return false, ""
+	}
+	return true, "closed " + dayName(date) + ": " + d.Name
 }
 
 // zoneOf returns the zone of a place, and what it assumed. A country with several clocks gives

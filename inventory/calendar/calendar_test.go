@@ -53,8 +53,17 @@ func TestOpening(t *testing.T) {
 		{"overlap in Berlin", "DE", "Europe/Berlin", "Sun 02:30", "2024-10-26 12:00", "2024-10-27 00:30", ""},
 		{"overlap in New York", "US", "America/New_York", "Sun 01:30", "2024-11-02 12:00", "2024-11-03 05:30", ""},
 		{"between the two", "US", "America/New_York", "Sun 01:30", "2024-11-03 05:45", "2024-11-10 06:30", ""},
-		{"a date that Apia left out", "WS", "Pacific/Apia", "Fri 08:00", "2011-12-29 20:00", "2012-01-05 18:00", ""},
-		{"over the change it is still 08:00", "DE", "Europe/Berlin", "Mon 08:00", "2024-03-30 12:00", "2024-04-01 06:00", ""},
+		{"a date that Apia left out", "WS", "Pacific/Apia", "Fri 08:00", "2011-12-29 20:00", "2012-01-05 18:00", "no public holidays known for WS"},
+		{"over the change it is still 08:00", "DE", "Europe/Berlin", "Mon 08:00", "2024-04-06 12:00", "2024-04-08 06:00", ""},
+		{"the last days before the change", "DE", "Europe/Berlin", "Mon 08:00", "2024-03-23 12:00", "2024-03-25 07:00", ""},
+
+		// Public holidays.
+		{"Easter Monday in Berlin", "DE", "Europe/Berlin", "", "2024-03-30 12:00", "2024-04-02 06:00", "closed Mon 1 Apr 2024: Easter Monday"},
+		{"a substitute day in Bangkok", "TH", "Asia/Bangkok", "", friday, "2024-07-23 01:00", "closed Mon 22 Jul 2024: Substitution for Asalha"},
+		{"the new year in Shanghai", "CN", "Asia/Shanghai", "", "2025-01-28 12:00", "2025-01-31 00:00", "Spring Festival"},
+		{"a site that opens on holidays too", "DE", "Europe/Berlin", "Mon-Sat 07:30 holidays", "2024-03-31 12:00", "2024-04-01 05:30", ""},
+		{"years that nobody knows", "DE", "Europe/Berlin", "", "2040-07-19 18:00", "2040-07-20 06:00", "public holidays known from 2024 to 2030 alone"},
+		{"a country without data", "AQ", "Antarctica/Troll", "", friday, "2024-07-22 06:00", "no public holidays known for AQ"},
 	} {
 		t.Run(tc.name, func(t *testing.T) {
 			o, err := calendar.New().Opening(calendar.Place{Country: tc.country, TimeZone: tc.zone, Opens: tc.opens}, at(t, tc.now))

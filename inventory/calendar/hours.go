@@ -13,6 +13,8 @@ type Hours struct {
 	Always bool                  // round the clock
 	Days   map[time.Weekday]bool // nil: the working days of the country
 	Minute int                   // of the day, 0 to 1439
+
+	Holidays bool // open on public holidays too
 }
 
 // defaultMinute is when a place opens that did not say: 08:00.
@@ -20,9 +22,10 @@ const defaultMinute = 8 * 60
 
 // ParseHours reads "08:00", "Mon-Sat 07:30", "Mon,Thu 6:00" or "24x7"; the empty text is
 // 08:00 on working days. Days are English, three letters or whole; a span may wrap ("Sat-Wed").
+// "holidays" at the end means open on public holidays too.
 // The error is a *inventory.ValueError.
 func ParseHours(s string) (Hours, error) {
-	bad := &inventory.ValueError{Reason: "not an opening hour", Want: `"08:00", "Mon-Sat 07:30" or "24x7"`}
+	bad := &inventory.ValueError{Reason: "not an opening hour", Want: `"08:00", "Mon-Sat 07:30", "07:30 holidays" or "24x7"`}
 	f := strings.Fields(strings.ToLower(s))
 	if len(f) == 0 {
 		return Hours{Minute: defaultMinute}, nil
@@ -32,6 +35,9 @@ func ParseHours(s string) (Hours, error) {
 	}
 	var h Hours
 	var ok bool
+	if h.Holidays = len(f) > 1 && f[len(f)-1] == "holidays"; h.Holidays {
+		f = f[:len(f)-1]
+	}
 	if h.Minute, ok = parseClock(f[len(f)-1]); !ok || len(f) > 2 {
 		return Hours{}, bad
 	}

@@ -2,23 +2,22 @@ package calendar
 
 import "time"
 
-// searchDays is how far ahead an opening is sought: more than a week, since a date may be
-// missing (Apia had no 30 December 2011).
-const searchDays = 15
+// searchDays is how far ahead an opening is sought: the longest rows of holidays and weekends
+// have a fortnight, and a shop that opens on one day a week may miss two.
+const searchDays = 40
 
 // next returns the first moment at or after now at which zone's clock shows the given minute
-// of a day that is not closed.
-func next(now time.Time, zone *time.Location, minute int, closed func(time.Weekday) bool) (time.Time, bool) {
+// of a day that is not closed. It asks about dates in their order, at noon UTC.
+func next(now time.Time, zone *time.Location, minute int, closed func(date time.Time) bool) (time.Time, bool) {
 	y, m, d := now.In(zone).Date()
 	for i := range searchDays {
 		// Days are stepped in the calendar, never by 24 hours: some have 23 or 25.
 		date := time.Date(y, m, d+i, 12, 0, 0, 0, time.UTC)
-		if closed(date.Weekday()) {
+		at, ok := instant(date, minute, zone)
+		if !ok || at.Before(now) || closed(date) {
 			continue
 		}
-		if at, ok := instant(date, minute, zone); ok && !at.Before(now) {
-			return at, true
-		}
+		return at, true
 	}
 	return time.Time{}, false
 }

@@ -46,7 +46,7 @@ func Order(hosts []inventory.Host, now time.Time) []Item {
 	items := make([]Item, len(hosts))
 	for i := range hosts {
 		h := &hosts[i]
-		p := calendar.PlaceOf(*h)
+		p := cal.PlaceOf(h)
 		o, ok := known[p]
 		if !ok {
 			o = open(cal, p, now)

@@ -31,7 +31,7 @@ func TestValues(t *testing.T) {
 		{"serial", "None", isaside + `"None": what firmware shows where there is no serial number (want the host's own, or nothing)`},
 		{"serial", "0", isaside + `"0": what firmware shows where there is no serial number (want the host's own, or nothing)`},
 		{"tier", "urgent", isbad + `"urgent": not a tier (want dependency, critical, normal or low)`},
-		{"opens", "8 am", isbad + `"8 am": not an opening hour (want "08:00", "Mon-Sat 07:30" or "24x7")`},
+		{"opens", "8 am", isbad + `"8 am": not an opening hour (want "08:00", "Mon-Sat 07:30", "07:30 holidays" or "24x7")`},
 		{"redfish", "ftp://10.0.0.1", isbad + `"ftp://10.0.0.1": not an address (want https://host[:port] or host[:port])`},
 		{"redfish", "10.0.0.256", isbad + `"10.0.0.256": not an address (want a name or IP address, with :port if need be)`},
 		{"redfish", "https://10.0.0.1:99999", isbad + `"https://10.0.0.1:99999": not an address (want https://host[:port] or host[:port])`},
