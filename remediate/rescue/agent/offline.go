@@ -27,7 +27,7 @@ func RunOffline(ctx context.Context, m Machine, cfg wire.Config, o Options, term
 	if cfg.Stick == nil {
 		return wire.Report{}, errors.New("this image is not that of a stick")
 	}
-	a := &agent{m: m, o: o.complete(), start: time.Now(), person: &typist{term}, place: place}
+	a := &agent{m: m, o: o.complete(), start: time.Now(), person: &typist{term, silence}, place: place}
 	a.report.Agent = a.o.Version
 	a.report.Volumes = []playbooks.VolumeResult{}
 	id, err := m.Identity()

@@ -34,8 +34,7 @@ const (
 	keyDelete    = 127
 )
 
-// silence is how long nothing comes before what comes next is meant as an answer: a scanner
-// sends on after a block that was misread.
+// silence of a typist: a scanner sends on after a block that was misread.
 const silence = 300 * time.Millisecond
 
 // errNoKey is the answer of a person who has none.
@@ -43,7 +42,10 @@ var errNoKey = errors.New("the person at the host has no key for it")
 
 // A typist asks a person for recovery keys. It shows a star for every digit: what is on the
 // console may be recorded.
-type typist struct{ term Terminal }
+type typist struct {
+	term    Terminal
+	silence time.Duration // how long nothing comes before what comes next is meant as an answer
+}
 
 // key asks for a recovery key of a volume, whose protectors have these ids. Each block is
 // checked as it is typed. Enter alone, before the first digit, means that there is no key.
@@ -155,7 +157,7 @@ func (t *typist) enter(ctx context.Context) error {
 // drain forgets what was typed so far: an Enter too many must not be an answer.
 func (t *typist) drain(ctx context.Context) error {
 	for ctx.Err() == nil {
-		quiet, cancel := context.WithTimeout(ctx, silence)
+		quiet, cancel := context.WithTimeout(ctx, t.silence)
 		_, err := t.term.Typed(quiet)
 		ended := quiet.Err() != nil
 		cancel()

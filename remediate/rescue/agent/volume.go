@@ -148,9 +148,10 @@ func (t *treatment) repair(ctx context.Context) {
 	if !t.result.Verdict.Affected() {
 		t.result.Verdict = before.Verdict
 	}
-	removed := playbooks.Result{Volumes: []playbooks.VolumeResult{t.result}}.Removed()
-	t.note("repair", "%s: %d files removed%s", t.v.Name(), len(removed), colon(t.result.Error))
-	if err != nil && len(removed) == 0 {
+	done := playbooks.Result{Volumes: []playbooks.VolumeResult{t.result}}
+	removed, changed := done.Removed(), done.Changed()
+	t.note("repair", "%s: %d files removed, %d values changed%s", t.v.Name(), len(removed), len(changed), colon(t.result.Error))
+	if err != nil && len(removed)+len(changed) == 0 {
 		return
 	}
 	if err := t.verify(ctx, before.Findings); err != nil {
@@ -200,6 +201,28 @@ func (t *treatment) verify(ctx context.Context, before []playbooks.Finding) erro
 		for _, was := range f.Files {
 			if is, ok := now[was.Path]; !was.Faulty && (!ok || is.SHA256 != was.SHA256) {
 				return fmt.Errorf("%s is not as it was", was.Path)
+			}
+		}
+	}
+	return verifyValues(before, after)
+}
+
+// verifyValues is verify for registry values and boot options. A hive as a whole has no name:
+// it may be dirty before and clean now. What could not be put right is in the findings.
+func verifyValues(before, after []playbooks.Finding) error {
+	now := map[string]string{}
+	for _, f := range after {
+		for _, v := range f.Values {
+			if v.Faulty && v.Is != "" {
+				return fmt.Errorf("%s in %s is still %s", v.Name, v.Path, v.Was)
+			}
+			now[v.Path+"\x00"+v.Name] = v.Was
+		}
+	}
+	for _, f := range before {
+		for _, v := range f.Values {
+			if is := now[v.Path+"\x00"+v.Name]; !v.Faulty && v.Name != "" && is != v.Was {
+				return fmt.Errorf("%s in %s is not as it was", v.Name, v.Path)
 			}
 		}
 	}

@@ -2,6 +2,7 @@ package image_test
 
 import (
 	"bufio"
+	"bytes"
 	"context"
 	"fmt"
 	"io"
@@ -46,6 +47,7 @@ func windowsFiles() []ntfstest.File {
 type machine struct {
 	lines    chan string    // of the serial console
 	keyboard io.WriteCloser // of the serial console
+	said     bytes.Buffer   // all of it; only after off
 	kill     context.CancelFunc
 }
 
@@ -99,7 +101,7 @@ func startQEMU(t *testing.T, disk string, boot ...string) *machine {
 	go func() {
 		defer close(done)
 		defer close(m.lines)
-		for s := bufio.NewScanner(out); s.Scan(); {
+		for s := bufio.NewScanner(io.TeeReader(out, &m.said)); s.Scan(); {
 			m.lines <- s.Text()
 		}
 		_ = c.Wait()

@@ -23,6 +23,9 @@ func USB(name string, img *Image, cfg wire.Config) (err error) {
 	if cfg.Stick == nil {
 		return errors.New("cannot make a stick of the configuration of one host")
 	}
+	if img.Manifest.Profile == Lab {
+		return errors.New("the lab's image cannot be a stick: its kernel knows no USB; build one with --profile client")
+	}
 	serial, err := strconv.ParseUint(cfg.Stick.ID, 16, 32)
 	if err != nil {
 		return fmt.Errorf("cannot make a stick called %q", cfg.Stick.ID)

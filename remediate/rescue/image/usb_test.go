@@ -3,7 +3,6 @@ package image_test
 import (
 	"bytes"
 	"os"
-	"os/exec"
 	"path/filepath"
 	"regexp"
 	"strings"
@@ -11,6 +10,7 @@ import (
 	"time"
 
 	"unbrick/remediate/lab/testenv"
+	"unbrick/remediate/rescue/agent/linux/ntfstest"
 	"unbrick/remediate/rescue/image"
 	"unbrick/remediate/rescue/wire"
 )
@@ -18,6 +18,19 @@ import (
 var stickConfig = wire.Config{URL: "https://10.0.2.2:1", Pin: "00", Token: "t", Stick: &wire.Stick{
 	ID: "1a2b3c4d", By: "Alice Jones", Sites: []string{"SYD"}, Until: time.Date(2026, 11, 23, 8, 0, 0, 0, time.UTC),
 }}
+
+// dataPartition returns the path of a copy of a stick's partition for reports.
+func dataPartition(t *testing.T, stick string) string {
+	t.Helper()
+	dump := ntfstest.Run(t, "sfdisk", "--dump", stick)
+	at := regexp.MustCompile(`start= *(\d+), size= *131072, type=EBD0A0A2-B9E5-4433-87C0-68B6B72699C7.*name="unbrick reports"`).FindStringSubmatch(dump)
+	if at == nil {
+		t.Fatalf("partitions:\n%s", dump)
+	}
+	data := filepath.Join(t.TempDir(), "data.img")
+	ntfstest.Run(t, "dd", "if="+stick, "of="+data, "bs=512", "skip="+at[1], "count=131072", "status=none")
+	return data
+}
 
 // checkUSB has programs that nobody here wrote look at a stick's image.
 func checkUSB(t *testing.T, dir string) {
@@ -34,24 +47,15 @@ func checkUSB(t *testing.T, dir string) {
 	if info, err := os.Stat(name); err != nil || info.Mode().Perm() != 0o600 {
 		t.Errorf("the image has a token in it, and mode %v, %v", info.Mode(), err)
 	}
-	run := func(name string, args ...string) string {
-		t.Helper()
-		out, err := exec.Command(name, args...).CombinedOutput()
-		if err != nil {
-			t.Errorf("%s: %v: %s", name, err, out)
-		}
-		return string(out)
-	}
+	run := func(name string, args ...string) string { t.Helper(); return ntfstest.Run(t, name, args...) }
 	if out := run("sfdisk", "--verify", name); !strings.Contains(out, "No errors detected") {
 		t.Errorf("sfdisk: %s", out)
 	}
 	dump := run("sfdisk", "--dump", name)
-	at := regexp.MustCompile(`start= *(\d+), size= *131072, type=EBD0A0A2-B9E5-4433-87C0-68B6B72699C7.*name="unbrick reports"`).FindStringSubmatch(dump)
-	if at == nil || strings.Count(dump, "EBD0A0A2") != 1 || strings.Count(dump, "C12A7328") != 1 {
-		t.Fatalf("partitions:\n%s", dump)
+	if strings.Count(dump, "EBD0A0A2") != 1 || strings.Count(dump, "C12A7328") != 1 {
+		t.Errorf("Windows would show other partitions too:\n%s", dump)
 	}
-	data := filepath.Join(t.TempDir(), "data.img")
-	run("dd", "if="+name, "of="+data, "bs=512", "skip="+at[1], "count=131072", "status=none")
+	data := dataPartition(t, name)
 	run("fsck.vfat", "-n", data)
 	if out := run("mdir", "-i", data, "::"); !strings.Contains(out, wire.StickVolume) || !strings.Contains(out, "1A2B-3C4D") {
 		t.Errorf("mdir: %s", out)
@@ -81,5 +85,21 @@ func checkUSB(t *testing.T, dir string) {
 	}
 	if err := image.USB(name+"2", img, wire.Config{}); err == nil {
 		t.Error("a stick was made of what is not the configuration of one")
+	}
+}
+
+// checkNoStick has the lab's image refused.
+func checkNoStick(t *testing.T, dir string) {
+	img, err := image.Open(dir)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer img.Close()
+	name := filepath.Join(t.TempDir(), "stick.img")
+	if err := image.USB(name, img, stickConfig); err == nil || !strings.Contains(err.Error(), "--profile client") {
+		t.Errorf("said %v", err)
+	}
+	if _, err := os.Stat(name); err == nil {
+		t.Error("left a file behind")
 	}
 }

@@ -28,11 +28,17 @@ const (
 	stickNotice = "take the stick out now: the host restarts into Windows"
 )
 
+// keyboards are the drivers of keyboards and scanners, which may be plugged in at any time.
+var keyboards = []string{"i8042", "atkbd", "usbhid", "hid_generic"}
+
 // workByStick does the job of a host that was started from a stick: with the server if one
 // answers, and else with a person who types.
 func workByStick(ctx context.Context, version string, cfg wire.Config, d *drivers, log *slog.Logger) error {
 	h := &Host{Mounts: mountDir, Patience: stickLimit, Log: log}
 	o := agent.Options{Version: version, Log: log}
+	for _, m := range keyboards {
+		_ = d.load(m) // the kernel may have it built in
+	}
 	term := openTerminal()
 	defer term.Close()
 	log.Info(fmt.Sprintf("stick %s of %s, for %v until %s", cfg.Stick.ID, cfg.Stick.By, cfg.Stick.Sites, cfg.Stick.Until.Format(time.RFC3339)), "phase", "start")
