@@ -60,7 +60,8 @@ var mayImport = []struct {
 	{"remediate/rescue/agent", []string{"bitlocker", "bitlocker/fve", "playbooks", "remediate/rescue/wire"}},
 	{"remediate/rescue/agent/linux", []string{"bitlocker", "bitlocker/fve", "playbooks", "remediate/rescue/agent", "remediate/rescue/wire"}},
 	{"remediate/rescue/agent/linux/ntfstest", []string{"remediate/lab/testenv"}},
-	{"remediate/rescue/agent/windows", []string{"bitlocker", "bitlocker/fve", "playbooks", "remediate/rescue/agent", "remediate/rescue/wire"}},
+	{"remediate/rescue/agent/keyless", []string{"bitlocker/fve"}},
+	{"remediate/rescue/agent/windows", []string{"bitlocker", "bitlocker/fve", "playbooks", "playbooks/hive", "remediate/rescue/agent", "remediate/rescue/agent/keyless", "remediate/rescue/wire"}},
 	{"remediate/rescue/image", []string{"remediate/rescue/wire"}},
 
 	{"remediate/lab", []string{"*"}},
