@@ -43,6 +43,14 @@ func DefaultLadder() Ladder {
 	return l
 }
 
+// Only returns the rungs whose ways are known. The nil Ladder stays nil.
+func (l Ladder) Only(known func(way string) bool) Ladder {
+	if l == nil {
+		return nil
+	}
+	return slices.DeleteFunc(slices.Clone(l), func(r Rung) bool { return !known(r.Way) })
+}
+
 // Rung returns the rung of a way, or one without limits.
 func (l Ladder) Rung(way string) Rung {
 	if i := slices.IndexFunc(l, func(r Rung) bool { return r.Way == way }); i >= 0 {

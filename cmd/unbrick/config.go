@@ -14,6 +14,7 @@ import (
 
 	"unbrick/inventory"
 	"unbrick/inventory/secret"
+	"unbrick/remediate"
 	"unbrick/remediate/tlspin"
 )
 
@@ -35,10 +36,13 @@ type config struct {
 	TLS         string       `yaml:"tls"`    // of BMCs: pin, verify or insecure
 	TLSCA       string       `yaml:"tls_ca"` // for verify: PEM file; the system's if empty
 	Credentials []credential `yaml:"credentials"`
+	Ladder      []rung       `yaml:"ladder"` // ways in, cheapest first; a way left out is not used
 	Limits      limits       `yaml:"limits"`
-	Attempts    int          `yaml:"attempts"` // at a host that was put back as it was
+	Attempts    int          `yaml:"attempts"` // at a host that was put back as it was, by each way
 	Timeouts    timeouts     `yaml:"timeouts"`
-	Soak        duration     `yaml:"soak"` // how long Windows has to stay up
+	Soak        duration     `yaml:"soak"`  // how long Windows has to stay up
+	Watch       duration     `yaml:"watch"` // how long a fixed host is looked after; one that goes down is treated again
+	Wait        duration     `yaml:"wait"`  // how long the run goes on for hosts that wait for a person
 	Stop        stopRule     `yaml:"stop"`
 	Allow       allow        `yaml:"allow"`
 
@@ -64,9 +68,22 @@ type credential struct {
 	Password secret.Ref `yaml:"password"` // file:, env: or exec:, never the password
 }
 
+// A rung is one way in, and how far it may go. What is 0 is not limited.
+type rung struct {
+	Way    string   `yaml:"way"`
+	Hosts  int      `yaml:"hosts"`  // in treatment by it at once
+	Budget duration `yaml:"budget"` // for one host, up to the end of the repair; for a person, how long the run waits
+	Tries  int      `yaml:"tries"`  // at one host; attempts if 0
+}
+
+// limits are what may go on at once. What is 0, hosts and per_site apart, is not limited.
 type limits struct {
-	Hosts   int `yaml:"hosts"`    // in treatment at once
-	PerSite int `yaml:"per_site"` // of one site at once
+	Hosts          int `yaml:"hosts"`            // in treatment
+	PerSite        int `yaml:"per_site"`         // in treatment at one site
+	PerSubnet      int `yaml:"per_subnet"`       // whose BMCs are in one /24 or /64
+	ImagesPerSite  int `yaml:"images_per_site"`  // fetching the rescue image over one site's uplink
+	PerTechnician  int `yaml:"per_technician"`   // waiting for one person; of a site where nobody is named
+	PowerPerMinute int `yaml:"power_per_minute"` // switched on at one site
 }
 
 type timeouts struct {
@@ -109,13 +126,14 @@ func defaults() *config {
 		Image:    "unbrick-image",
 		Rescue:   rescueConfig{Dir: "unbrick-rescue", Listen: ":8443", ImageListen: ":8080", Streams: 20},
 		TLS:      "pin",
-		Limits:   limits{Hosts: 50, PerSite: 10},
+		Limits:   limits{Hosts: 50, PerSite: 10, PerSubnet: 8, ImagesPerSite: 4, PerTechnician: 8, PowerPerMinute: 60},
 		Attempts: 2,
 		Timeouts: timeouts{
 			Check: duration(2 * time.Minute), Enter: duration(10 * time.Minute), Repair: duration(20 * time.Minute),
 			Leave: duration(10 * time.Minute), Confirm: duration(15 * time.Minute),
 		},
 		Soak: duration(time.Minute),
+		Wait: duration(12 * time.Hour),
 		Stop: stopRule{Canary: 3, Stranded: 3, Failed: 0.5},
 	}
 }
@@ -185,7 +203,13 @@ func (c *config) check(file string) error {
 		return fmt.Errorf("%s: tls: %v", file, err)
 	}
 	if c.Limits.Hosts < 1 || c.Limits.PerSite < 1 || c.Rescue.Streams < 1 || c.Attempts < 1 {
-		return fmt.Errorf("%s: limits, attempts and streams must be 1 or more", file)
+		return fmt.Errorf("%s: limits.hosts, limits.per_site, attempts and rescue.streams must be 1 or more", file)
+	}
+	if l := c.Limits; min(l.PerSubnet, l.ImagesPerSite, l.PerTechnician, l.PowerPerMinute) < 0 {
+		return fmt.Errorf("%s: a limit must be 1 or more, or 0 for none", file)
+	}
+	if err := checkLadder(c.Ladder); err != nil {
+		return fmt.Errorf("%s: %v", file, err)
 	}
 	for i, cr := range c.Credentials {
 		if err := cr.Password.Check(); err != nil {
@@ -198,6 +222,40 @@ func (c *config) check(file string) error {
 		}
 	}
 	return nil
+}
+
+func checkLadder(rungs []rung) error {
+	known := map[string]bool{}
+	var names []string
+	for _, r := range remediate.DefaultLadder() {
+		known[r.Way], names = true, append(names, r.Way)
+	}
+	for i, r := range rungs {
+		was, ok := known[r.Way]
+		switch {
+		case !ok:
+			return fmt.Errorf("ladder[%d]: no way in is called %q; they are %s", i, r.Way, strings.Join(names, ", "))
+		case !was:
+			return fmt.Errorf("ladder[%d]: %s is on the ladder twice", i, r.Way)
+		case r.Hosts < 0 || r.Tries < 0:
+			return fmt.Errorf("ladder[%d]: hosts and tries of %s must be 1 or more, or left out", i, r.Way)
+		}
+		known[r.Way] = false
+	}
+	return nil
+}
+
+// ladder returns the ways in that the configuration names, or the usual ones. A way that it
+// names also serves hosts for which the inventory has no address, where one can be told.
+func (c *config) ladder() remediate.Ladder {
+	if len(c.Ladder) == 0 {
+		return remediate.DefaultLadder()
+	}
+	var l remediate.Ladder
+	for _, r := range c.Ladder {
+		l = append(l, remediate.Rung{Way: r.Way, Hosts: r.Hosts, Budget: time.Duration(r.Budget), Tries: r.Tries, Derive: true})
+	}
+	return l
 }
 
 // login returns the first credential that fits the route of the host.

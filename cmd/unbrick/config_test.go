@@ -3,11 +3,13 @@ package main
 import (
 	"os"
 	"path/filepath"
+	"slices"
 	"strings"
 	"testing"
 	"time"
 
 	"unbrick/inventory"
+	"unbrick/remediate"
 )
 
 func TestConfig(t *testing.T) {
@@ -57,6 +59,35 @@ timeouts: {repair: 90s}
 	}
 }
 
+// A ladder has its order and limits from the file; without one it is the usual.
+func TestConfigLadder(t *testing.T) {
+	file := filepath.Join(t.TempDir(), "unbrick.yaml")
+	write(t, file, `
+ladder:
+  - {way: redfish, hosts: 40, budget: 20m, tries: 3}
+  - {way: manual, budget: 4h}
+wait: 0
+limits: {per_subnet: 0, images_per_site: 2}
+`)
+	cfg, err := loadConfig(file)
+	if err != nil {
+		t.Fatal(err)
+	}
+	want := remediate.Ladder{
+		{Way: "redfish", Hosts: 40, Budget: 20 * time.Minute, Tries: 3, Derive: true},
+		{Way: "manual", Budget: 4 * time.Hour, Derive: true},
+	}
+	if got := cfg.ladder(); !slices.Equal(got, want) {
+		t.Errorf("ladder %v, want %v", got, want)
+	}
+	if l := cfg.Limits; cfg.Wait != 0 || l.PerSubnet != 0 || l.ImagesPerSite != 2 || l.PerTechnician != 8 || l.PerSite != 10 {
+		t.Errorf("wait %v, limits %+v", cfg.Wait, l)
+	}
+	if got := defaults().ladder(); !slices.Equal(got, remediate.DefaultLadder()) {
+		t.Errorf("without one the ladder is %v", got)
+	}
+}
+
 func TestConfigRefuses(t *testing.T) {
 	for text, want := range map[string]string{
 		"limits: {host: 3}":              "host",
@@ -65,8 +96,13 @@ func TestConfigRefuses(t *testing.T) {
 		"soak: 5":                        "5",
 		"soak: 5\nlimits: {hosts: many}": "many",
 		"inventory: a\ninventory: b":     "inventory",
-		"credentials: [{user: root, password: hunter2}]":     "file:PATH",
-		"credentials: [{site: '[', password: 'env:SECRET'}]": "not a pattern",
+		"ladder: [{way: redfsh}]":        "no way in is called \"redfsh\"; they are winrm, redfish,",
+		"ladder: [{way: redfish}, {way: winrm}, {way: redfish}]": "ladder[2]: redfish is on the ladder twice",
+		"ladder: [{way: redfish, tries: -1}]":                    "ladder[0]: hosts and tries of redfish",
+		"limits: {per_subnet: -1}":                               "0 for none",
+		"wait: soon":                                             "soon",
+		"credentials: [{user: root, password: hunter2}]":         "file:PATH",
+		"credentials: [{site: '[', password: 'env:SECRET'}]":     "not a pattern",
 	} {
 		file := filepath.Join(t.TempDir(), "unbrick.yaml")
 		write(t, file, text)

@@ -57,7 +57,8 @@ func newProgress(w io.Writer, st engine.Status, clock func() time.Time) *progres
 	return p
 }
 
-// follow takes over what other processes did to the run, until done is closed.
+// follow takes over how the run stands, until done is closed: other processes work on it, and
+// hosts that ended or waited are taken up again.
 func (p *progress) follow(status func() (engine.Status, error), done <-chan struct{}) {
 	tick := time.NewTicker(8 * redraw)
 	defer tick.Stop()
@@ -85,7 +86,7 @@ func (p *progress) refresh(st engine.Status) {
 			p.sites[s.Site] = line
 		}
 		line.hosts, line.verdicts = s.Hosts, s.Verdicts
-		line.done = s.Hosts - s.Todo - s.Running
+		line.done = s.Hosts - s.Todo - s.Running - s.Verdicts[remediate.Waiting]
 		p.done += line.done
 	}
 	if p.bar != nil {
@@ -110,8 +111,10 @@ func (p *progress) event(e engine.Event) {
 	}
 	delete(s.running, e.Host)
 	s.verdicts[e.Verdict]++
-	s.done++
-	p.done++
+	if e.Verdict != remediate.Waiting { // it will have another
+		s.done++
+		p.done++
+	}
 	if p.bar != nil {
 		p.bar.Set(min(p.done, p.total))
 		return

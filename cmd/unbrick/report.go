@@ -7,12 +7,14 @@ import (
 	"fmt"
 	"io"
 	"iter"
+	"slices"
 	"strings"
 	"text/tabwriter"
 	"time"
 
 	"github.com/urfave/cli/v2"
 
+	"unbrick/inventory"
 	"unbrick/playbooks"
 	"unbrick/remediate"
 	"unbrick/remediate/engine"
@@ -20,10 +22,10 @@ import (
 
 func reportCommand() *cli.Command {
 	return &cli.Command{
-		Name: "report", Usage: "how every host ended, with the evidence", Action: report,
+		Name: "report", Usage: "how every host ended, with the evidence", ArgsUsage: "[HOST...]", Action: report,
 		Flags: []cli.Flag{stateFlag(), configFlag(), runFlag(),
 			&cli.StringFlag{Name: "format", Value: "text", Usage: "`FORMAT`: text, csv or json"}},
-		Description: "   unbrick report --format csv > monday.csv",
+		Description: "Of hosts that are named it tells all: every way that was tried, and what came of it.\n\n   unbrick report --format csv > monday.csv\n   unbrick report SYD-00012",
 	}
 }
 
@@ -32,7 +34,8 @@ func runFlag() cli.Flag {
 }
 
 func report(c *cli.Context) error {
-	if _, err := arguments(c, 0, 0); err != nil {
+	names, err := arguments(c, 0, -1)
+	if err != nil {
 		return err
 	}
 	return withStore(c, func(store *engine.Store) error {
@@ -40,8 +43,43 @@ func report(c *cli.Context) error {
 		if err != nil {
 			return hinted(err, "unbrick run begins one; --state names the file that holds it")
 		}
-		return writeReport(c.App.Writer, c.String("format"), st, store.Results(c.Context, st.Run.ID, ""))
+		results := store.Results(c.Context, st.Run.ID, "")
+		if len(names) == 0 {
+			return writeReport(c.App.Writer, c.String("format"), st, results)
+		}
+		if results, err = onlyNamed(results, names); err != nil {
+			return err
+		}
+		if c.String("format") == "text" {
+			return reportHosts(c.App.Writer, results)
+		}
+		return writeReport(c.App.Writer, c.String("format"), st, results)
 	})
+}
+
+// onlyNamed picks the hosts of these names, of which there must be one each.
+func onlyNamed(results iter.Seq2[engine.Result, error], names []string) (iter.Seq2[engine.Result, error], error) {
+	found := make([]*engine.Result, len(names))
+	for r, err := range results {
+		if err != nil {
+			return nil, err
+		}
+		for i, name := range names {
+			if inventory.SameName(r.Host, name) {
+				found[i] = &r
+			}
+		}
+	}
+	if i := slices.Index(found, nil); i >= 0 {
+		return nil, usage("unbrick report --format csv lists the hosts of the run", "the run has no host %q", names[i])
+	}
+	return func(yield func(engine.Result, error) bool) {
+		for _, r := range found {
+			if !yield(*r, nil) {
+				return
+			}
+		}
+	}, nil
 }
 
 // A reportLine is one host of unbrick report --format json. Scripts rely on its names.
@@ -57,11 +95,13 @@ type reportLine struct {
 	OnTime   bool              `json:"on_time"`
 	Removed  []playbooks.File  `json:"removed"`
 	Evidence string            `json:"evidence"`
+	Attempts []engine.Attempt  `json:"attempts"` // every way that was tried, in their order
 }
 
 func newReportLine(r engine.Result) reportLine {
 	line := reportLine{Host: r.Host, Site: r.Site, Verdict: r.Verdict, Route: r.Route, Reason: r.Reason,
-		Due: moment(r.Due), Started: moment(r.Started), Ended: moment(r.Ended), OnTime: r.OnTime, Removed: r.Removed, Evidence: r.Evidence}
+		Due: moment(r.Due), Started: moment(r.Started), Ended: moment(r.Ended), OnTime: r.OnTime, Removed: r.Removed, Evidence: r.Evidence,
+		Attempts: r.Attempts}
 	if line.Removed == nil {
 		line.Removed = []playbooks.File{}
 	}
@@ -115,7 +155,7 @@ func reportJSON(w io.Writer, results iter.Seq2[engine.Result, error]) error {
 
 func reportCSV(w io.Writer, results iter.Seq2[engine.Result, error]) error {
 	out := csv.NewWriter(w)
-	out.Write([]string{"host", "site", "verdict", "route", "reason", "due", "started", "ended", "on_time", "removed", "evidence"})
+	out.Write([]string{"host", "site", "verdict", "route", "reason", "due", "started", "ended", "on_time", "removed", "evidence", "attempts"})
 	for r, err := range results {
 		if err != nil {
 			return err
@@ -124,8 +164,12 @@ func reportCSV(w io.Writer, results iter.Seq2[engine.Result, error]) error {
 		for _, f := range r.Removed {
 			files = append(files, fmt.Sprintf("%s %d %s %s", f.Path, f.Size, f.ModTime.UTC().Format(time.RFC3339), f.SHA256))
 		}
+		var attempts []string
+		for _, a := range r.Attempts {
+			attempts = append(attempts, attemptLine(a))
+		}
 		out.Write([]string{r.Host, r.Site, string(r.Verdict), r.Route, r.Reason, stamp(r.Due), stamp(r.Started), stamp(r.Ended),
-			fmt.Sprint(r.OnTime), strings.Join(files, "; "), r.Evidence})
+			fmt.Sprint(r.OnTime), strings.Join(files, "; "), r.Evidence, strings.Join(attempts, "; ")})
 	}
 	out.Flush()
 	return out.Error()
@@ -150,14 +194,57 @@ func reportText(w io.Writer, st engine.Status, results iter.Seq2[engine.Result, 
 		if r.State == "done" && r.Verdict.Done() {
 			continue
 		}
-		state := string(r.Verdict)
-		if r.State != "done" {
-			state = r.State
+		fmt.Fprintf(w, "%s  %s  %s: %s\n", heading+r.Host, r.Site, stateOf(r), oneLine(r.Reason))
+		if len(r.Attempts) > 1 {
+			printAttempts(w, r.Attempts)
 		}
-		fmt.Fprintf(w, "%s  %s  %s: %s\n", heading+r.Host, r.Site, state, oneLine(r.Reason))
 		heading = ""
 	}
 	return nil
+}
+
+// stateOf is a host's verdict, or how it stands without one.
+func stateOf(r engine.Result) string {
+	if r.State != "done" {
+		return r.State
+	}
+	return string(r.Verdict)
+}
+
+// reportHosts tells all that is known of some hosts.
+func reportHosts(w io.Writer, results iter.Seq2[engine.Result, error]) error {
+	for r, err := range results {
+		if err != nil {
+			return err
+		}
+		fmt.Fprintf(w, "%s  %s  %s%s%s\n", r.Host, named(r.Site), stateOf(r), by(r.Route), because(r.Reason))
+		printAttempts(w, r.Attempts)
+		for _, f := range r.Removed {
+			fmt.Fprintf(w, "  removed   %s, %d bytes, of %s, SHA-256 %s\n", f.Path, f.Size, stamp(f.ModTime), f.SHA256)
+		}
+		if r.Evidence != "" {
+			fmt.Fprintf(w, "  evidence  %s\n", oneLine(r.Evidence))
+		}
+	}
+	return nil
+}
+
+func printAttempts(w io.Writer, attempts []engine.Attempt) {
+	for _, a := range attempts {
+		fmt.Fprintf(w, "  %s  %s\n", stamp(a.Started), attemptLine(a))
+	}
+}
+
+// attemptLine says what one way came to: "redfish failed after 17m2s: repair: no fixer came".
+func attemptLine(a engine.Attempt) string {
+	route, verdict := a.Route, string(a.Verdict)
+	if route == "" {
+		route = "no way in"
+	}
+	if verdict == "" {
+		verdict = "got through " + string(a.Stage)
+	}
+	return fmt.Sprintf("%s %s after %s%s", route, verdict, a.Ended.Sub(a.Started).Round(time.Second), because(a.Reason))
 }
 
 func printSites(w io.Writer, sites []engine.SiteStatus) {

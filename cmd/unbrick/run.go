@@ -21,12 +21,13 @@ import (
 func runCommand() *cli.Command {
 	return &cli.Command{
 		Name: "run", Usage: "repair the fleet; the same command resumes", Action: run,
-		Flags: append(append(fleetFlags(), listenFlags()...), stateFlag(), playbookFlag(), keysFlag(), imageFlag(), dryRunFlag(), jsonFlag(), logFlag(),
+		Flags: append(append(fleetFlags(), listenFlags()...), stateFlag(), playbookFlag(), keysFlag(), imageFlag(), dryRunFlag(), jsonFlag(), logFlag(), noWaitFlag(),
 			&cli.StringFlag{Name: "as", Usage: "`NAME` of this process among those that share a state in PostgreSQL (default: the machine's)"},
 			&cli.StringFlag{Name: "sites", Usage: "with a shared state: take hosts of these `SITES` alone, as SYD,AKL: those that this machine reaches"}),
 		Description: `Takes the hosts in the order of the plan, a window at a time, and ends when each has a verdict.
 Interrupted once (Ctrl-C), it begins no further host and lets the stages under way end; twice,
-it stops now. Either way the same command goes on where it was.
+it stops now. Either way the same command goes on where it was. Hosts that wait for a person
+take no place: tell the run what came of it with unbrick done, from any terminal.
 
    unbrick run -i fleet.csv -c unbrick.yaml
    unbrick run -i fleet.csv -c unbrick.yaml --only 'site=SYD' --dry-run
@@ -41,6 +42,10 @@ Its password is best in PGPASSFILE, not in the address.`,
 
 func dryRunFlag() cli.Flag {
 	return &cli.BoolFlag{Name: "dry-run", Usage: "say what would be done, and touch nothing"}
+}
+
+func noWaitFlag() cli.Flag {
+	return &cli.BoolFlag{Name: "no-wait", Usage: "end when only hosts are left that wait for a person; the same command goes on with them"}
 }
 
 func logFlag() cli.Flag {
@@ -117,6 +122,7 @@ func carryOut(c *cli.Context, cfg *config, fleet *inventory.Fleet, id string) (e
 func (k *kit) treat(ctx context.Context, c *cli.Context, fleet *inventory.Fleet, id string, first <-chan struct{}) (engine.Summary, error) {
 	r, err := k.store.Begin(ctx, engine.Run{
 		ID: id, Playbook: k.playbook.Name, Source: k.playbook.Source(), FleetDigest: digest(fleet, c.String("only")),
+		Ladder: k.ladder(),
 	}, order(fleet, time.Now()))
 	if err != nil {
 		return engine.Summary{}, hinted(err, "--state names another place for another run")
@@ -141,7 +147,7 @@ func (k *kit) treat(ctx context.Context, c *cli.Context, fleet *inventory.Fleet,
 	e := k.engine(c, r.ID, p.event)
 	done := make(chan struct{})
 	defer close(done)
-	if shared(k.cfg.State) {
+	if shared(k.cfg.State) || p.bar != nil {
 		go p.follow(func() (engine.Status, error) { return k.store.Status(ctx, r.ID) }, done)
 	}
 	go func() {
@@ -160,16 +166,31 @@ func (k *kit) engine(c *cli.Context, run string, events func(engine.Event)) *eng
 	return engine.New(engine.Engine{
 		Store: k.store, RunID: run, Playbook: k.playbook,
 		Drivers: k.drivers, Medic: k.server, Prober: k.prober, Gates: k.gates(),
-		Limits: engine.Limits{Hosts: k.cfg.Limits.Hosts, PerSite: k.cfg.Limits.PerSite},
+		Ladder: k.ladder(), Limits: engine.Limits(k.cfg.Limits),
 		Timeouts: engine.Timeouts{Check: time.Duration(t.Check), Enter: time.Duration(t.Enter), Repair: time.Duration(t.Repair),
 			Leave: time.Duration(t.Leave), Confirm: time.Duration(t.Confirm)},
 		Attempts: k.cfg.Attempts,
+		Wait:     k.patience(c),
+		Watch:    time.Duration(k.cfg.Watch),
 		Soak:     time.Duration(k.cfg.Soak),
 		Every:    every(time.Duration(k.cfg.Soak)),
 		Halt:     halt(stop),
 		Events:   events, Log: k.log,
 		Executor: c.String("as"), Sites: strings.FieldsFunc(c.String("sites"), func(r rune) bool { return r == ',' || r == ' ' }),
 	})
+}
+
+// ladder returns the ways in whose drivers are here.
+func (k *kit) ladder() remediate.Ladder {
+	return k.cfg.ladder().Only(func(way string) bool { return k.drivers[way] != nil })
+}
+
+// patience is how long the run goes on for hosts that wait for a person.
+func (k *kit) patience(c *cli.Context) time.Duration {
+	if c.Bool("no-wait") {
+		return 0
+	}
+	return time.Duration(k.cfg.Wait)
 }
 
 // every is how often signs of life are looked for: several times in a soak, and not more

@@ -2,6 +2,7 @@ package main
 
 import (
 	"fmt"
+	"io"
 	"os/user"
 	"time"
 
@@ -34,8 +35,20 @@ func status(c *cli.Context) error {
 		fmt.Fprintf(c.App.Writer, "run %s of %s, begun %s: %s\n", st.Run.ID, st.Run.Playbook, st.Run.Started.UTC().Format(time.RFC3339), standing(st))
 		fmt.Fprintf(c.App.Writer, "%s\n\n", summary(st.Count))
 		printSites(c.App.Writer, st.Sites)
+		printWaits(c.App.Writer, st)
 		return nil
 	})
+}
+
+// printWaits says what hosts wait for.
+func printWaits(w io.Writer, st engine.Status) {
+	if len(st.Waits) == 0 {
+		return
+	}
+	fmt.Fprintf(w, "\n%d wait for a person; unbrick done HOST takes one up again:\n", st.Verdicts[remediate.Waiting])
+	for _, wait := range st.Waits {
+		fmt.Fprintf(w, "  %4d for %s, since %s\n", wait.Hosts, oneLine(wait.For), wait.Since.UTC().Format(time.RFC3339))
+	}
 }
 
 func standing(st engine.Status) string {

@@ -87,7 +87,7 @@ credentials:
   - driver: redfish
     user: %s
     password: file:bmc-password
-limits: {hosts: 32, per_site: 12}
+limits: {hosts: 32, per_site: 12, images_per_site: 0, power_per_minute: 0}   # there is no uplink, and no fuse
 timeouts: {check: 20s, enter: 2m, repair: %s, leave: 2m, confirm: %s}
 soak: %s
 stop: {canary: 5, stranded: 3, failed: 0.6}
