@@ -4,6 +4,7 @@ import (
 	"fmt"
 	"net"
 	"net/url"
+	"strconv"
 	"strings"
 )
 
@@ -29,7 +30,7 @@ func parseAddress(s string) (address, error) {
 		return address{}, fmt.Errorf("amt address %q: %s, such as 10.1.2.3 or https://10.1.2.3/winre", shown, want)
 	}
 	switch {
-	case err != nil || u.Hostname() == "":
+	case err != nil || u.Hostname() == "" || strings.ContainsAny(u.Hostname(), "[] @/\\"):
 		return bad("want a host name or an IP address")
 	case u.Scheme != "https" || u.Port() == "16992":
 		return bad("want https (port 16993): without TLS anybody on the way could read and change what is said")
@@ -41,6 +42,9 @@ func parseAddress(s string) (address, error) {
 	port := u.Port()
 	if port == "" {
 		port = "16993"
+	}
+	if n, err := strconv.ParseUint(port, 10, 16); err != nil || n == 0 {
+		return bad("want a port between 1 and 65535")
 	}
 	a := address{name: strings.ToLower(u.Hostname())}
 	a.host = net.JoinHostPort(a.name, port)

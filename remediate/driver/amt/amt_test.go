@@ -127,8 +127,8 @@ func (d *desk) cut(n int, before, death bool) {
 
 func (d *desk) hang() { d.Order(amttest.Fault{Kind: amttest.Hang, Count: -1}) }
 
-// TestContract has the driver pass the suite, over HTTPS and into WinRE, with AMT that takes
-// its time and one whose nonces go stale.
+// TestContract has the driver pass the suite: over HTTPS; and into WinRE, with AMT that takes its
+// time, whose nonces go stale, and that lists one thing at a time.
 func TestContract(t *testing.T) {
 	cert, err := amttest.NewCertificate()
 	if err != nil {
@@ -139,9 +139,7 @@ func TestContract(t *testing.T) {
 		winre bool
 	}{
 		"https": {},
-		"winre": {winre: true},
-		"slow":  {opt: amttest.Options{PowerDelay: 3 * time.Millisecond}},
-		"stale": {opt: amttest.Options{NonceUses: 2}},
+		"winre": {winre: true, opt: amttest.Options{PowerDelay: 3 * time.Millisecond, NonceUses: 2, PullLimit: 1}},
 	} {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()

@@ -9,6 +9,8 @@ import (
 	"io/fs"
 	"strings"
 
+	amtboot "github.com/device-management-toolkit/go-wsman-messages/v2/pkg/wsman/amt/boot"
+	"github.com/device-management-toolkit/go-wsman-messages/v2/pkg/wsman/amt/publickey"
 	"github.com/device-management-toolkit/go-wsman-messages/v2/pkg/wsman/amt/setupandconfiguration"
 	cimboot "github.com/device-management-toolkit/go-wsman-messages/v2/pkg/wsman/cim/boot"
 
@@ -105,15 +107,18 @@ func (v *visit) recovery(version string) (cimboot.Source, error) {
 
 // source finds the boot source that the address asks for, or none.
 func (v *visit) source() (cimboot.Source, error) {
-	all, err := v.wsman.CIM.BootSourceSetting.Enumerate()
-	if err := v.check(err); err != nil {
+	class := v.wsman.CIM.BootSourceSetting
+	all, err := list(v, func() (string, error) {
+		r, err := class.Enumerate()
+		return r.Body.EnumerateResponse.EnumerationContext, err
+	}, func(id string) ([]cimboot.BootSourceSetting, string, error) {
+		r, err := class.Pull(id)
+		return r.Body.PullResponse.BootSourceSettingItems, output(r.Message), err
+	})
+	if err != nil {
 		return "", err
 	}
-	page, err := v.wsman.CIM.BootSourceSetting.Pull(all.Body.EnumerateResponse.EnumerationContext)
-	if err := v.check(err); err != nil {
-		return "", err
-	}
-	for _, s := range page.Body.PullResponse.BootSourceSettingItems {
+	for _, s := range all {
 		winre := strings.HasPrefix(s.InstanceID, recoveries) && strings.Contains(strings.ToLower(s.BIOSBootString), "winre")
 		if v.addr.winre && winre || !v.addr.winre && s.InstanceID == string(overHTTPS) {
 			return cimboot.Source(s.InstanceID), nil
@@ -128,15 +133,18 @@ func (v *visit) trusts() error {
 	if root == nil || v.addr.winre {
 		return nil
 	}
-	all, err := v.wsman.AMT.PublicKeyCertificate.Enumerate()
-	if err := v.check(err); err != nil {
+	class := v.wsman.AMT.PublicKeyCertificate
+	all, err := list(v, func() (string, error) {
+		r, err := class.Enumerate()
+		return r.Body.EnumerateResponse.EnumerationContext, err
+	}, func(id string) ([]publickey.PublicKeyCertificateResponse, string, error) {
+		r, err := class.Pull(id)
+		return r.Body.PullResponse.PublicKeyCertificateItems, output(r.Message), err
+	})
+	if err != nil {
 		return err
 	}
-	page, err := v.wsman.AMT.PublicKeyCertificate.Pull(all.Body.EnumerateResponse.EnumerationContext)
-	if err := v.check(err); err != nil {
-		return err
-	}
-	for _, c := range page.Body.PullResponse.PublicKeyCertificateItems {
+	for _, c := range all {
 		raw, err := base64.StdEncoding.DecodeString(strings.Join(strings.Fields(c.X509Certificate), ""))
 		if err == nil && c.TrustedRootCertificate && bytes.Equal(raw, root.Raw) {
 			return nil
@@ -145,7 +153,9 @@ func (v *visit) trusts() error {
 	return fmt.Errorf("AMT %s does not trust the rescue server: its store of root certificates lacks %q. Add it with the tool that set AMT up", v.addr.host, root.Subject)
 }
 
-// enter follows the order that the package comment gives.
+// enter follows the order that the package comment gives. Of a host that was started it reads
+// the options first and the power second: a power-on whose caller was killed may come true
+// between the two.
 func (v *visit) enter(ctx context.Context, img remediate.Image) error {
 	o, err := v.plan(img)
 	if err != nil {
@@ -155,10 +165,33 @@ func (v *visit) enter(ctx context.Context, img remediate.Image) error {
 	if err != nil {
 		return err
 	}
+	s, err := v.settings()
+	if err != nil {
+		return err
+	}
 	state, err := v.power()
 	if err != nil || started && state != power.Off {
 		return err
 	}
+	if !started || !v.armed(s) {
+		if err := v.prepare(ctx, o); err != nil {
+			return err
+		}
+	}
+	return v.turn(ctx, power.On)
+}
+
+// armed says whether the options that were set are still there: the BIOS clears them when the
+// host starts.
+func (v *visit) armed(s amtboot.BootSettingDataResponse) bool {
+	if v.addr.winre {
+		return !s.OptionsCleared
+	}
+	return s.UefiBootNumberOfParams > 0
+}
+
+// prepare makes the next start boot what is wanted. When it returns, the power is off.
+func (v *visit) prepare(ctx context.Context, o options) (err error) {
 	if o.source, err = v.choose(); err != nil { // before the power goes
 		return err
 	}
@@ -168,10 +201,7 @@ func (v *visit) enter(ctx context.Context, img remediate.Image) error {
 	if err := v.arm(o); err != nil {
 		return err
 	}
-	if err := v.record(ctx, wasStarted); err != nil {
-		return err
-	}
-	return v.turn(ctx, power.On)
+	return v.record(ctx, wasStarted)
 }
 
 // plan says what is to be booted, but for the source.
@@ -208,16 +238,13 @@ func (v *visit) leave(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
-	running := started && !left && !v.target.Up // our program, unless it never came to that
-	if running {
-		if err := v.turn(ctx, power.Off); err != nil {
-			return err
-		}
+	if started && !left && !v.target.Up { // our program runs, unless it never came to that
+		err = v.stop(ctx)
+	} else if state == power.Off || v.armed(s) {
+		err = v.clear(true)
 	}
-	if running || state == power.Off || s.UefiBootNumberOfParams > 0 {
-		if err := v.clear(true); err != nil {
-			return err
-		}
+	if err != nil {
+		return err
 	}
 	if started && !left {
 		if err := v.record(ctx, wasLeft); err != nil {
@@ -225,6 +252,24 @@ func (v *visit) leave(ctx context.Context) error {
 		}
 	}
 	return v.turn(ctx, power.On)
+}
+
+// stop switches the host off and clears what its next start was to boot. The power-on of an
+// Enter that was killed may come true while it does: then once more.
+func (v *visit) stop(ctx context.Context) error {
+	for range 3 {
+		if err := v.turn(ctx, power.Off); err != nil {
+			return err
+		}
+		if err := v.clear(true); err != nil {
+			return err
+		}
+		state, err := v.power()
+		if err != nil || state == power.Off {
+			return err
+		}
+	}
+	return v.later(fmt.Errorf("the host of AMT %s does not stay off", v.addr.host))
 }
 
 // What is recorded of a target.

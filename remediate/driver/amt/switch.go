@@ -6,6 +6,7 @@ import (
 	"time"
 
 	wsmanpower "github.com/device-management-toolkit/go-wsman-messages/v2/pkg/wsman/cim/power"
+	"github.com/device-management-toolkit/go-wsman-messages/v2/pkg/wsman/cim/service"
 
 	"unbrick/remediate/power"
 )
@@ -13,15 +14,18 @@ import (
 // power says how the host stands. The states are those of CIM_AssociatedPowerManagementService:
 // 2 is on, 6 to 8 are the ways of being off (hard, hibernated, soft), others are sleep.
 func (v *visit) power() (power.State, error) {
-	all, err := v.wsman.CIM.ServiceAvailableToElement.Enumerate()
-	if err := v.check(err); err != nil {
+	class := v.wsman.CIM.ServiceAvailableToElement
+	all, err := list(v, func() (string, error) {
+		r, err := class.Enumerate()
+		return r.Body.EnumerateResponse.EnumerationContext, err
+	}, func(id string) ([]service.CIM_AssociatedPowerManagementService, string, error) {
+		r, err := class.Pull(id)
+		return r.Body.PullResponse.AssociatedPowerManagementService, output(r.Message), err
+	})
+	if err != nil {
 		return power.Unknown, err
 	}
-	page, err := v.wsman.CIM.ServiceAvailableToElement.Pull(all.Body.EnumerateResponse.EnumerationContext)
-	if err := v.check(err); err != nil {
-		return power.Unknown, err
-	}
-	for _, s := range page.Body.PullResponse.AssociatedPowerManagementService {
+	for _, s := range all {
 		switch s.PowerState {
 		case 0:
 			continue // another service
@@ -49,6 +53,9 @@ func (v *visit) turn(ctx context.Context, want power.State) error {
 		if err != nil || now == want {
 			return err
 		}
+		if time.Now().After(end) { // after a look that followed the last request
+			break
+		}
 		if !asked {
 			refusal = v.request(action)
 			switch kindOf(refusal) {
@@ -58,9 +65,6 @@ func (v *visit) turn(ctx context.Context, want power.State) error {
 			default:
 				return refusal
 			}
-		}
-		if time.Now().After(end) {
-			break
 		}
 		if err := pause(ctx, v.driver.opt.Times.Poll); err != nil {
 			return err

@@ -2,6 +2,8 @@ package amt
 
 import (
 	"context"
+	"encoding/xml"
+	"errors"
 	"fmt"
 	"net/http"
 	"strings"
@@ -130,4 +132,44 @@ func swapped(uuid string) string {
 		}
 	}
 	return b.String() + uuid[16:]
+}
+
+// output returns what was answered, if anything was.
+func output(m *client.Message) string {
+	if m == nil {
+		return ""
+	}
+	return m.XMLOutput
+}
+
+// maxPages is how many answers an enumeration may take.
+const maxPages = 64
+
+// list enumerates a class to its end: firmware gives as many instances as fit into an answer,
+// and the library does not say whether there are more.
+func list[T any](v *visit, begin func() (id string, err error), pull func(id string) (items []T, raw string, err error)) ([]T, error) {
+	id, err := begin()
+	if err := v.check(err); err != nil {
+		return nil, err
+	}
+	var all []T
+	for range maxPages {
+		items, raw, err := pull(id)
+		if err := v.check(err); err != nil {
+			return nil, err
+		}
+		all = append(all, items...)
+		var page struct {
+			End  *struct{} `xml:"Body>PullResponse>EndOfSequence"`
+			Next string    `xml:"Body>PullResponse>EnumerationContext"`
+		}
+		if err := xml.Unmarshal([]byte(raw), &page); err != nil {
+			return nil, err // the library has just read it
+		}
+		if page.End != nil || page.Next == "" {
+			return all, nil
+		}
+		id = page.Next
+	}
+	return nil, errors.New("AMT " + v.addr.host + " goes on listing without an end")
 }

@@ -82,6 +82,7 @@ type Options struct {
 	Roots       []*x509.Certificate // AMT's store of trusted root certificates
 	Certificate *tls.Certificate    // shown to clients; AMT makes its own if nil
 	NonceUses   int                 // a nonce is stale after so many requests; 0 is never
+	PullLimit   int                 // the most instances that one Pull returns; 0 is all
 
 	Host   Host         // may be nil
 	Record func(Action) // called with each Action, in order; must not call AMT back
@@ -160,6 +161,7 @@ func (a *AMT) Close() {
 	}
 	a.stopTimer()
 	a.mu.Unlock()
+	a.listener.Close() // which the server does not know of until it serves
 	a.server.Close()
 	a.busy.Wait()
 }

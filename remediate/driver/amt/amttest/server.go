@@ -172,6 +172,9 @@ func (a *AMT) pull(m message) (string, *fault) {
 	if err != nil || n < 1 {
 		n = 1
 	}
+	if a.opt.PullLimit > 0 {
+		n = min(n, a.opt.PullLimit)
+	}
 	n = min(n, len(e.items))
 	body := `<g:PullResponse>`
 	if n < len(e.items) {
