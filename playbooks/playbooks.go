@@ -97,6 +97,15 @@ type Value struct {
 	Changed bool   `json:"changed,omitempty"` // written, read back, and as it is to be
 }
 
+// String names the value and what was found, for messages.
+func (v Value) String() string {
+	s := v.Path
+	if v.Name != "" {
+		s += " " + v.Name
+	}
+	return s + " is " + v.Was + ": " + v.Why
+}
+
 // A Finding is what one step found in one Windows installation.
 type Finding struct {
 	Root    string  `json:"root"` // the Windows directory, or the boot store, as named on the volume

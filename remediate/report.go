@@ -32,9 +32,10 @@ func (r Report) files(yield func(playbooks.File) bool) {
 }
 
 // Proof says whether the report shows that the host has nothing faulty left and had
-// something: a file removed, or the good one found. If not, the error says what it shows
-// instead. It is a *FinalError where every volume was read and has nothing of the incident:
-// no other way into the host would find more.
+// something: a file removed, a value changed, a hive restored, or the good one found. If not,
+// the error says what it shows instead. It is a *FinalError where every volume was read and has
+// nothing of the incident: no other way into the host would find more. What is damaged beyond
+// this way's means may not be for another.
 func (r Report) Proof() error {
 	if r.DryRun {
 		return fmt.Errorf("dry run: nothing was changed")
@@ -51,7 +52,10 @@ func (r Report) Proof() error {
 	if len(left) > 0 {
 		return fmt.Errorf("%d faulty files were not removed: %s", len(left), strings.Join(left, ", "))
 	}
-	if removed > 0 || r.has(playbooks.Good) {
+	if vs := r.Unchanged(); len(vs) > 0 {
+		return fmt.Errorf("%d faulty values are as they were: %s", len(vs), vs[0])
+	}
+	if removed > 0 || len(r.Changed()) > 0 || r.has(playbooks.Good) {
 		return nil
 	}
 	if len(r.Volumes) == 0 {
@@ -66,7 +70,7 @@ func (r Report) Proof() error {
 func (r Report) has(v playbooks.Verdict) bool {
 	return slices.ContainsFunc(r.Volumes, func(vol playbooks.VolumeResult) bool {
 		return vol.Verdict == v ||
-			slices.ContainsFunc(vol.Findings, func(f playbooks.Finding) bool { return f.Verdict == v })
+			slices.ContainsFunc(vol.Findings, func(f playbooks.Finding) bool { return f.Verdict == v && !f.Aside })
 	})
 }
 

@@ -17,9 +17,10 @@ import (
 //	the agent could not do its job at all       error
 //	nothing to look at: no volume               error: another route may reach the disk
 //	dry run                                     FinalError: nothing was to be changed
-//	a faulty file is still there, or the volume
+//	a faulty file or value is still there, a
+//	hive is damaged beyond repair, or the volume
 //	that had it was not seen to be well after   error, with its name
-//	files were removed                          nil
+//	files were removed, values changed          nil
 //	a volume could not be read, or hibernates   error: another route may
 //	only good files                             nil: the good one is the evidence
 //	a volume is locked, nobody knows of a key   error: an escrow may answer another time
@@ -37,7 +38,7 @@ func judge(r wire.Report) error {
 	case len(r.Volumes) == 0:
 		return errors.New("the agent saw no volume: the disk may need a driver that the rescue image lacks")
 	case r.DryRun:
-		return &remediate.FinalError{Err: fmt.Errorf("dry run: %d faulty files found, none removed", len(n.left))}
+		return &remediate.FinalError{Err: fmt.Errorf("dry run: %d faulty files and values found, none changed", len(n.left))}
 	case len(n.left) > 0:
 		return fmt.Errorf("not all is repaired: %s", strings.Join(append(n.left, n.errs...), "; "))
 	case n.removed > 0:
@@ -56,7 +57,7 @@ func judge(r wire.Report) error {
 
 // A tally is what a report comes to.
 type tally struct {
-	removed  int
+	removed  int // files removed and values changed
 	good     bool
 	left     []string // faulty files not removed
 	errs     []string // volumes that would not say everything
@@ -88,7 +89,15 @@ func count(r wire.Report) (n tally) {
 }
 
 func (n *tally) add(volume string, f playbooks.Finding) {
-	n.good = n.good || f.Verdict == playbooks.Good
+	n.good = n.good || f.Verdict == playbooks.Good && !f.Aside
+	for _, v := range f.Values {
+		switch {
+		case v.Faulty && v.Changed:
+			n.removed++
+		case v.Faulty:
+			n.left = append(n.left, volume+": "+v.String())
+		}
+	}
 	for _, file := range f.Files {
 		switch {
 		case file.Faulty && file.Removed:

@@ -52,6 +52,11 @@ type Stretcher interface {
 	UnlockStretched(ctx context.Context, protector string, key bitlocker.Stretched) error
 }
 
+// A Booter is a Volume that Windows may be started from and that never holds Windows itself:
+// an EFI system partition. Optional. It is opened only for a playbook that has a step for such
+// volumes, and reported only if there is something to say of it.
+type Booter interface{ Boots() bool }
+
 // ErrLocked means that a volume is encrypted and not open.
 var ErrLocked = errors.New("the volume is locked")
 

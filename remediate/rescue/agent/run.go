@@ -141,13 +141,24 @@ func (a *agent) work(ctx context.Context) error {
 	}
 	a.note("volumes", "%d found", len(volumes))
 	for _, v := range volumes {
+		if boots(v) && !pb.NeedsBoot() {
+			continue
+		}
 		t := &treatment{agent: a, v: v, pb: pb, result: playbooks.VolumeResult{Volume: v.Name(), Verdict: playbooks.Unreadable}}
 		if broken := a.guard(v.Name(), func() error { t.run(ctx); return nil }); broken != "" {
 			t.result.Error = broken
 		}
+		if boots(v) && len(t.result.Findings) == 0 && t.result.Error == "" {
+			continue // a stick, or the partition of another system
+		}
 		a.report.Volumes = append(a.report.Volumes, t.result)
 	}
 	return nil
+}
+
+func boots(v Volume) bool {
+	b, ok := v.(Booter)
+	return ok && b.Boots()
 }
 
 // send reports until the server has it.
@@ -170,7 +181,7 @@ func summary(r wire.Report) string {
 	if r.Error != "" {
 		said = append(said, r.Error)
 	}
-	return fmt.Sprintf("%d files removed (%s)", len(r.Removed()), strings.Join(said, ", "))
+	return fmt.Sprintf("%d files removed, %d values changed (%s)", len(r.Removed()), len(r.Changed()), strings.Join(said, ", "))
 }
 
 // errTime ends what there is no time left for.

@@ -20,13 +20,14 @@ type disk struct {
 	partition string // GUID in the partition table, lower case; empty where there is none
 	locked    bool   // BitLocker
 	mirrored  bool   // half of a firmware RAID that Linux does not see as one
+	fat       bool   // may be an EFI system partition
 }
 
 // passedOver are devices that hold no volume of the host's Windows, by the start of their
 // name. Device-mapper volumes are ours.
 var passedOver = []string{"loop", "ram", "zram", "sr", "dm-", "fd", "mtdblock", "nbd"}
 
-// scan returns the NTFS and BitLocker volumes among the block devices of a sysfs folder such
+// scan returns the NTFS, BitLocker and FAT volumes among the block devices of a sysfs folder such
 // as /sys/class/block. A device that cannot be read is passed over: it is an empty card
 // reader or a broken disk, and no reason not to look at the others.
 func scan(sysfs, dev string) ([]disk, error) {
@@ -42,7 +43,8 @@ func scan(sysfs, dev string) ([]disk, error) {
 		}
 		d := disk{path: filepath.Join(dev, name)}
 		signature, err := readSignature(d.path)
-		if err != nil || signature != ntfsSignature && signature != bitlockerSignature {
+		d.fat = signature == fatSignature
+		if err != nil || signature != ntfsSignature && signature != bitlockerSignature && !d.fat {
 			continue
 		}
 		d.locked = signature == bitlockerSignature
@@ -66,8 +68,16 @@ func readSignature(path string) (string, error) {
 	if err != nil {
 		return "", err
 	}
-	return string(b[3:11]), nil
+	s := string(b[3:11])
+	fat := string(b[54:57]) == fatSignature || string(b[82:85]) == fatSignature
+	if fat && s != bitlockerSignature { // whose boot sector says FAT32 as well
+		s = fatSignature
+	}
+	return s, nil
 }
+
+// fatSignature begins the name that a FAT file system has in its boot sector, at 54 or 82.
+const fatSignature = "FAT"
 
 func readSector(path string) ([]byte, error) {
 	f, err := os.Open(path)

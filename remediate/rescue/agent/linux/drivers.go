@@ -19,10 +19,10 @@ import (
 )
 
 // preloaded are modules that no device asks for: by the agent (fuse for ntfs-3g, af_packet
-// for DHCP, dm_crypt and ciphers for BitLocker), or by a driver that expects a helper program
+// for DHCP, dm_crypt and ciphers for BitLocker, vfat for boot stores), or by a driver that expects a helper program
 // to load them (realtek by r8169).
 var preloaded = []string{"fuse", "af_packet", "realtek", "sd_mod", "efivarfs",
-	"dm_mod", "dm_crypt", "dm_zero", "aes_generic", "ecb", "cbc", "xts"}
+	"dm_mod", "dm_crypt", "dm_zero", "aes_generic", "ecb", "cbc", "xts", "vfat", "nls_cp437", "nls_ascii"}
 
 // drivers loads the modules of the image for the hardware it finds.
 type drivers struct {

@@ -8,6 +8,7 @@ import (
 	"fmt"
 	"io"
 	"log/slog"
+	"slices"
 	"time"
 
 	"unbrick/bitlocker"
@@ -27,18 +28,27 @@ type Host struct {
 // Identity says what the firmware says of the host, and its network cards.
 func (h *Host) Identity() (wire.Identity, error) { return readIdentity("/sys/class") }
 
-// Volumes returns the NTFS and BitLocker volumes on the host's disks. Disks appear late: it
-// looks again until there is a volume or its patience ends.
+// Volumes returns the NTFS, BitLocker and FAT volumes on the host's disks. Disks appear late: it
+// looks again until there is one that may hold Windows or its patience ends.
 func (h *Host) Volumes(ctx context.Context) ([]agent.Volume, error) {
 	for deadline := time.Now().Add(h.Patience); ; {
 		disks, err := scan("/sys/class/block", "/dev")
 		if err != nil {
 			return nil, err
 		}
-		if len(disks) > 0 || time.Now().After(deadline) {
+		windows := slices.ContainsFunc(disks, func(d disk) bool { return !d.fat })
+		if !windows && time.Now().After(deadline) {
+			return nil, nil // a stick alone is no disk
+		}
+		if windows {
 			var volumes []agent.Volume
 			for _, d := range disks {
-				volumes = append(volumes, h.volume(d))
+				v := h.volume(d)
+				if d.fat {
+					volumes = append(volumes, bootVolume{v})
+				} else {
+					volumes = append(volumes, v)
+				}
 			}
 			return volumes, nil
 		}
