@@ -129,6 +129,10 @@ type Report struct {
 	Agent    string        `json:"agent,omitempty"` // version of the fixer
 	Elapsed  time.Duration `json:"elapsed,omitempty"`
 	Released []string      `json:"released,omitempty"` // ids of protectors whose keys were used
+
+	// Word is what a person said who did the job by hand, and who: no volume was read. Proof
+	// takes it where there is nothing else; the host still has to be seen up.
+	Word string `json:"word,omitempty"`
 }
 
 // A RetryError is a failure that may pass by itself.

@@ -164,3 +164,19 @@ func TestProof(t *testing.T) {
 		})
 	}
 }
+
+// TestProofByWord: a word counts where nobody read a volume, and never against one.
+func TestProofByWord(t *testing.T) {
+	r := remediate.Report{Word: "alice at 03:12: deleted it"}
+	if err := r.Proof(); err != nil {
+		t.Errorf("a word alone: %v", err)
+	}
+	r.Volumes = []playbooks.VolumeResult{{Volume: "C:", Verdict: playbooks.Locked}}
+	if r.Proof() == nil {
+		t.Error("a word opens no volume")
+	}
+	r.Volumes, r.DryRun = nil, true
+	if r.Proof() == nil {
+		t.Error("a word makes no dry run wet")
+	}
+}

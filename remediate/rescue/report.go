@@ -44,6 +44,8 @@ func (s *Server) report(c *call, _ *claim) (any, error) {
 	c.log.Info("agent reported", "agent", rep.Agent, "elapsed", rep.Elapsed.Round(time.Millisecond), "volumes", len(rep.Volumes), "error", rep.Error)
 	if c.live != nil {
 		c.live.once.Do(func() { close(c.live.done) })
+	} else {
+		s.arrived(c.Context(), c.job) // its host may wait again meanwhile
 	}
 	return nil, nil
 }

@@ -65,7 +65,8 @@ type Config struct {
 	Terms   func(remediate.Target) Terms // nil: no dry run, nothing allowed
 
 	// Arrived is told that the agent on a stick was let in at a host that waits for a person,
-	// so that the host can be woken. It may be told so more than once. Nil: nobody is told.
+	// or that it reported late, so that the host can be woken. It may be told so more than
+	// once. Nil: nobody is told.
 	Arrived func(ctx context.Context, run, host, stick string)
 
 	TokenTTL      time.Duration // how old a token may be at hello; 2h if zero

@@ -254,10 +254,16 @@ func (s *Server) letIn(c *call, w waiting, v visit) (any, error) {
 	if err := s.cfg.Records.Create(c.Context(), "job/"+v.Hash, b); err != nil && !errors.Is(err, fs.ErrExist) {
 		return nil, err
 	}
-	if s.cfg.Arrived != nil { // also for an agent that asks again: the first call may have been lost
-		ctx, cancel := context.WithTimeout(context.WithoutCancel(c.Context()), wakeLimit)
-		defer cancel()
-		s.cfg.Arrived(ctx, w.Run, w.Host.Name, v.Stick)
-	}
+	s.arrived(c.Context(), job{Run: w.Run, Host: w.Host.Name, Stick: v.Stick})
 	return wire.Admission{Host: w.Host.Name, Token: token}, nil
+}
+
+// arrived has a host woken where somebody with a stick is at work, or was.
+func (s *Server) arrived(ctx context.Context, j job) {
+	if s.cfg.Arrived == nil || j.Stick == "" {
+		return
+	}
+	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), wakeLimit)
+	defer cancel()
+	s.cfg.Arrived(ctx, j.Run, j.Host, j.Stick)
 }

@@ -184,9 +184,10 @@ func (s *Server) visits(ctx context.Context, target string) (all []visit, err er
 var errNewVisit = errors.New("the host was booted from a stick again")
 
 // RepairByStick is Repair for a target that waits for a person: if no stick was let in, it
-// returns at once, with a *remediate.WaitError. If one was let in more than once, the visit
-// that repaired the host counts, or else the last. The report names the stick and who carried
-// it.
+// returns at once, with a *remediate.WaitError, and if the agent on one fell silent it returns
+// such an error when ctx ends: the person may come again. If a stick was let in more than
+// once, the visit that repaired the host counts, or else the last. The report names the stick
+// and who carried it.
 func (s *Server) RepairByStick(ctx context.Context, t remediate.Target, pb *playbooks.Playbook) (remediate.Report, error) {
 	for {
 		visits, err := s.visits(ctx, t.ID())
@@ -194,7 +195,7 @@ func (s *Server) RepairByStick(ctx context.Context, t remediate.Target, pb *play
 			return remediate.Report{}, &remediate.RetryError{After: 10 * time.Second, Err: err}
 		}
 		if len(visits) == 0 {
-			return remediate.Report{}, s.nobodyCame(ctx, t)
+			return remediate.Report{}, s.waitOn(ctx, t, "")
 		}
 		for _, v := range visits {
 			if rep, err, ended := s.outcome(ctx, v.Hash, nil); ended && err == nil {
@@ -203,9 +204,13 @@ func (s *Server) RepairByStick(ctx context.Context, t remediate.Target, pb *play
 		}
 		last := visits[len(visits)-1]
 		rep, err := s.repairVisit(ctx, t, pb, last)
-		if !errors.Is(err, errNewVisit) {
-			return last.sign(rep), err
+		switch {
+		case errors.Is(err, errNewVisit):
+			continue
+		case len(rep.Volumes) == 0 && errors.Is(ctx.Err(), context.DeadlineExceeded):
+			return remediate.Report{}, s.waitOn(ctx, t, "; "+err.Error())
 		}
+		return last.sign(rep), err
 	}
 }
 
@@ -215,12 +220,15 @@ func (v visit) sign(rep remediate.Report) remediate.Report {
 	return rep
 }
 
-func (s *Server) nobodyCame(ctx context.Context, t remediate.Target) error {
+// waitOn returns the WaitError of a target.
+func (s *Server) waitOn(ctx context.Context, t remediate.Target, more string) error {
+	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), wakeLimit)
+	defer cancel()
 	var w waiting
 	if err := s.Sticks().load(ctx, recordKey("desk", t.ID()), &w); err != nil {
 		return err
 	}
-	return &remediate.WaitError{For: w.For}
+	return &remediate.WaitError{For: w.For + more}
 }
 
 // repairVisit waits for the agent of one visit, or until there is another.

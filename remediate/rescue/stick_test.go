@@ -184,6 +184,23 @@ func TestStickTwice(t *testing.T) {
 	}
 }
 
+// TestStickSilent has the agent vanish after it was let in: the host waits again.
+func TestStickSilent(t *testing.T) {
+	w := newWalk(t, nil)
+	w.await(w.target)
+	if code, said := w.knock(w.machine.id); code != http.StatusOK {
+		t.Fatal(said)
+	}
+	ctx, cancel := context.WithTimeout(t.Context(), 30*time.Millisecond)
+	defer cancel()
+	_, err := w.s.RepairByStick(ctx, w.target, w.pb)
+	var wait *remediate.WaitError
+	if !errors.As(err, &wait) {
+		t.Fatalf("%v", err)
+	}
+	wantErr(t, err, "a person at pc1; the agent on stick "+w.cfg.Stick.ID+" of Alice Jones was let in at", "was not heard of since")
+}
+
 // other is a second host that waits.
 func other(change func(h *inventory.Host)) remediate.Target {
 	h := inventory.Host{Name: "pc2", Site: "SYD"}

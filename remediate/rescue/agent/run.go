@@ -140,6 +140,7 @@ func (a *agent) work(ctx context.Context) error {
 		return fmt.Errorf("cannot list the volumes: %w", err)
 	}
 	a.note("volumes", "%d found", len(volumes))
+	restored := a.restore(ctx)
 	for _, v := range volumes {
 		if boots(v) && !pb.NeedsBoot() {
 			continue
@@ -153,7 +154,7 @@ func (a *agent) work(ctx context.Context) error {
 		}
 		a.report.Volumes = append(a.report.Volumes, t.result)
 	}
-	return nil
+	return restored
 }
 
 func boots(v Volume) bool {

@@ -29,7 +29,7 @@ func (t *treatment) run(ctx context.Context) {
 			}
 		}()
 	}
-	if !t.unlock(ctx) {
+	if t.keyless(ctx) || !t.unlock(ctx) {
 		return
 	}
 	if !t.inspect(ctx) || t.job.DryRun {

@@ -74,13 +74,18 @@ type Job struct {
 	Allow  Allow         `json:"allow"`
 }
 
-// Allow holds what an operator has to say yes to, because it loses data.
+// Allow holds what an operator has to say yes to, because it loses data or leaves a host in
+// another state than it was found in.
 type Allow struct {
 	// Hibernated allows the saved session of a hibernated Windows to be dropped.
 	Hibernated bool `json:"hibernated,omitempty"`
 	// DropJournal allows the journal of an NTFS volume to be dropped when it cannot be
 	// replayed. Windows then runs chkdsk.
 	DropJournal bool `json:"drop_journal,omitempty"`
+	// SafeMode allows a locked Windows that its TPM alone would open to be started in Safe Mode
+	// with Networking, instead of asking for its key. It is repaired there by another way
+	// (WinRM), which has to clear the setting; the agent clears it if the host comes back.
+	SafeMode bool `json:"safe_mode,omitempty"`
 }
 
 // A KeyRequest names the protectors of the locked volumes.
