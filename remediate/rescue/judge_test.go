@@ -119,7 +119,7 @@ func FuzzReport(f *testing.F) {
 		if strings.ContainsFunc(string(kept), unicode.IsControl) {
 			t.Errorf("control characters are kept: %q", kept)
 		}
-		evidence := len(r.Removed()) > 0
+		evidence := len(r.Removed())+len(r.Changed()) > 0
 		for _, v := range r.Volumes {
 			for _, f := range v.Findings {
 				evidence = evidence || f.Verdict == playbooks.Good
