@@ -18,6 +18,7 @@ var keyLike = regexp.MustCompile(`\d{6,}(-\d{6,})*`)
 
 // Facts are how Windows runs.
 type Facts struct {
+	Name     string    // NetBIOS name, as the host calls itself
 	Boot     time.Time // when it was started; zero if the host does not say
 	OS       string    // "Microsoft Windows Server 2019 Standard 10.0.17763", in the host's language
 	SafeMode string    // "minimal", "network", or empty for a normal start
@@ -29,12 +30,14 @@ func (s *Session) Facts(ctx context.Context) (Facts, error) {
 	if err := s.system(ctx, &f); err != nil {
 		return f, explain(ctx, s.addr, err)
 	}
-	// The key is made by the kernel in Safe Mode alone.
-	r, err := s.Run(ctx, `reg query "HKLM\SYSTEM\CurrentControlSet\Control\SafeBoot\Option" /v OptionValue`, nil)
-	if err != nil || r.Code != 0 {
+	// The key is made by the kernel in Safe Mode alone. An exit code would be reg's.
+	r, err := s.Run(ctx, `echo %COMPUTERNAME%& reg query "HKLM\SYSTEM\CurrentControlSet\Control\SafeBoot\Option" /v OptionValue 2>nul`, nil)
+	if err != nil {
 		return f, err
 	}
-	switch out := strings.ToLower(string(r.Stdout)); {
+	name, out, _ := strings.Cut(string(r.Stdout), "\n")
+	f.Name = oneLine(name, 64)
+	switch {
 	case strings.Contains(out, "0x1"), strings.Contains(out, "0x3"): // 3: domain controllers
 		f.SafeMode = "minimal"
 	case strings.Contains(out, "0x2"):

@@ -149,7 +149,8 @@ func TestFacts(t *testing.T) {
 			return map[string]any{"Caption": "Windows", "Version": "10.0.17763", "LastBootUpTime": boot}
 		},
 		Handler: func(_ context.Context, c *winrmtest.Command) int {
-			if !strings.HasPrefix(c.Line, "reg query") || mode == "" {
+			fmt.Fprint(c.Stdout, "HOST1\r\n")
+			if !strings.Contains(c.Line, "reg query") || mode == "" {
 				return 1
 			}
 			fmt.Fprintf(c.Stdout, "\r\n    OptionValue    REG_DWORD    %s\r\n", mode)
@@ -160,7 +161,7 @@ func TestFacts(t *testing.T) {
 	for m, want := range map[string]string{"0x2": "network", "0x1": "minimal", "": ""} {
 		mode = m
 		f, err := c.Facts(t.Context())
-		if err != nil || f.SafeMode != want || !f.Boot.Equal(boot) || f.OS != "Windows 10.0.17763" {
+		if err != nil || f.SafeMode != want || f.Name != "HOST1" || !f.Boot.Equal(boot) || f.OS != "Windows 10.0.17763" {
 			t.Errorf("%q: %+v, %v", mode, f, err)
 		}
 	}

@@ -190,6 +190,13 @@ func (s *Server) Revive() {
 	s.dead = false
 }
 
+// Dead says that the host died and was not revived.
+func (s *Server) Dead() bool {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return s.dead
+}
+
 // Requests returns what was asked for so far.
 func (s *Server) Requests() []Op {
 	s.mu.Lock()

@@ -1,0 +1,186 @@
+package winrm
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"strings"
+	"time"
+
+	"unbrick/playbooks"
+	"unbrick/remediate"
+	client "unbrick/remediate/winrm"
+)
+
+// SafeModeMark is the file by which a host remembers that unbrick, and nobody else, has it
+// start in Safe Mode. Who sets the flag makes the file first; Leave removes both.
+const SafeModeMark = keepBase + `\safeboot.txt`
+
+// Leave implements remediate.Driver. A host on which something was changed in this run is
+// restarted, once; nothing else was put there that would have to go. A host that does not
+// answer is not in anybody's way: it crashes and starts by itself, as before, unless it was in
+// Safe Mode.
+func (d *Driver) Leave(ctx context.Context, t remediate.Target, before remediate.Posture) error {
+	limit := d.opt.Times.Leave
+	if before.Detail[detailSafe] != "" {
+		limit = d.opt.Times.Catch // the time of a restart, if one was ordered
+	}
+	s, facts, err := d.catch(ctx, t, limit)
+	if err != nil {
+		if ctx.Err() == nil && died(err) && before.Detail[detailSafe] == "" {
+			return nil
+		}
+		return err
+	}
+	defer s.Close()
+	l := leaving{s: s, facts: facts, dir: keepBase + `\` + directoryName(t.Run)}
+	flagged, err := l.clearSafeMode(ctx)
+	if err != nil {
+		return err
+	}
+	if t.Up {
+		return nil
+	}
+	if err := l.restart(ctx); err != nil {
+		return err
+	}
+	if flagged {
+		return fmt.Errorf("%s will start in Safe Mode again, and it was not unbrick that had it do so: run bcdedit /deletevalue {current} safeboot there and restart it", t.Host.Name)
+	}
+	return nil
+}
+
+// A leaving is one call of Leave that got through.
+type leaving struct {
+	s     *client.Session
+	facts client.Facts
+	dir   string // of the run, on the host
+}
+
+// clearSafeMode takes the flag away if it is ours. It says whether there is one that is not.
+func (l leaving) clearSafeMode(ctx context.Context) (flagged bool, err error) {
+	if l.facts.SafeMode == "" {
+		return false, nil
+	}
+	set, err := safeMode(ctx, l.s)
+	if err != nil {
+		return false, err
+	}
+	r, err := l.s.Run(ctx, `if exist "`+SafeModeMark+`" echo ours`, nil)
+	if err != nil {
+		return false, err
+	}
+	if !strings.Contains(string(r.Stdout), "ours") {
+		return set, nil
+	}
+	if set {
+		if err := clearSafeMode(ctx, l.s); err != nil {
+			return false, err
+		}
+	}
+	_, err = l.s.Run(ctx, `del "`+SafeModeMark+`"`, nil)
+	return false, err
+}
+
+// safeMode says whether the boot entry that runs has the flag. The names of boot options are
+// the same in every language.
+func safeMode(ctx context.Context, s *client.Session) (bool, error) {
+	r, err := s.Run(ctx, `bcdedit /enum {current} /v`, nil)
+	if err != nil {
+		return false, err
+	}
+	if r.Code != 0 {
+		return false, fmt.Errorf("cannot read the boot entry: bcdedit ended with code %d", r.Code)
+	}
+	for line := range strings.Lines(strings.ToLower(string(r.Stdout))) {
+		if word := strings.Fields(line); len(word) > 1 && word[0] == "safeboot" {
+			return true, nil
+		}
+	}
+	return false, nil
+}
+
+func clearSafeMode(ctx context.Context, s *client.Session) error {
+	if _, err := s.Run(ctx, `bcdedit /deletevalue {current} safeboot`, nil); err != nil {
+		return err
+	}
+	set, err := safeMode(ctx, s)
+	if err == nil && set {
+		err = errors.New("cannot clear the Safe Mode flag: bcdedit did not remove it")
+	}
+	return err
+}
+
+// sameBoot is how much the start of Windows may seem to move when its clock is set.
+const sameBoot = 90 * time.Second
+
+// restart restarts a host on which something was changed in this run, unless it was restarted
+// since. When the host was started is written down there before the order is given.
+func (l leaving) restart(ctx context.Context) error {
+	mark := l.dir + `\restarted.txt`
+	r, err := l.s.Run(ctx, fmt.Sprintf(`echo off& (if exist "%s\*" echo unbrick changed)& (if exist "%s" type "%s")`, l.dir, mark, mark), nil)
+	if err != nil {
+		return err
+	}
+	out := string(r.Stdout)
+	if !strings.Contains(out, "unbrick changed") {
+		return nil
+	}
+	if _, was, ok := strings.Cut(out, "unbrick boot "); ok {
+		then, err := time.Parse(time.RFC3339, strings.TrimSpace(was))
+		if err != nil || l.facts.Boot.IsZero() || l.facts.Boot.Sub(then).Abs() > sameBoot {
+			return nil // it was
+		}
+	}
+	if _, err := l.s.Run(ctx, fmt.Sprintf(`echo unbrick boot %s>"%s"`, l.facts.Boot.Format(time.RFC3339), mark), nil); err != nil {
+		return err
+	}
+	r, err = l.s.Run(ctx, `shutdown /r /f /t 3 /d p:4:1`, nil)
+	if died(err) { // before or after it took the order: when it is up again, that can be seen
+		return &remediate.RetryError{After: 5 * time.Second, Err: err}
+	}
+	// 1115 and 1190: it is on its way already.
+	if err == nil && r.Code != 0 && r.Code != 1115 && r.Code != 1190 {
+		err = &remediate.RetryError{After: 5 * time.Second, Err: fmt.Errorf("cannot restart it: shutdown ended with code %d: %s", r.Code, client.Complaint(r.Stderr))}
+	}
+	return err
+}
+
+// others carries out the steps that are not removals, when those are done, and returns the
+// findings of all in the playbook's order.
+func (p *plan) others(ctx context.Context, s *client.Session, removals []playbooks.Finding) ([]playbooks.Finding, error) {
+	var all []playbooks.Finding
+	for _, f := range removals {
+		for _, file := range f.Files {
+			if file.Faulty && !file.Removed {
+				return removals, fmt.Errorf("%s is faulty and was not moved", file.Path)
+			}
+		}
+	}
+	for _, step := range p.pb.Steps {
+		f := playbooks.Finding{Step: step.String(), Verdict: playbooks.Clean, Aside: len(p.pb.Steps) > 1}
+		switch step.(type) {
+		case *playbooks.Remove:
+			f, removals = removals[0], removals[1:]
+		case *playbooks.Hives:
+			f.Root = "Windows" // Windows runs on them
+		case *playbooks.Safeboot:
+			f.Root = "the boot entry that runs"
+			set, err := safeMode(ctx, s)
+			if err == nil && set {
+				v := playbooks.Value{Path: "BCD", Name: `{current}\safeboot`, Was: "set", Is: "not there", Faulty: true, Why: "Windows would start in Safe Mode"}
+				// Leave restarts a host that has this directory.
+				if _, err = s.Run(ctx, `if not exist "`+keepBase+`\`+p.id+`\*" mkdir "`+keepBase+`\`+p.id+`"`, nil); err == nil {
+					err = clearSafeMode(ctx, s)
+				}
+				v.Changed = err == nil
+				f.Verdict, f.Values = playbooks.Faulty, []playbooks.Value{v}
+			}
+			if err != nil {
+				return append(all, f), err
+			}
+		}
+		all = append(all, f)
+	}
+	return all, nil
+}
