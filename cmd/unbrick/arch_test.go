@@ -57,8 +57,8 @@ var mayImport = []struct {
 	// The one place where keys meet hosts.
 	{"remediate/rescue", []string{"bitlocker", "inventory", "playbooks", "remediate", "remediate/rescue/wire"}},
 	{"remediate/rescue/wire", []string{"playbooks"}},
-	{"remediate/rescue/agent", []string{"bitlocker", "bitlocker/fve", "playbooks", "remediate/rescue/wire"}},
-	{"remediate/rescue/agent/linux", []string{"bitlocker", "bitlocker/fve", "playbooks", "remediate/rescue/agent", "remediate/rescue/wire"}},
+	{"remediate/rescue/agent", []string{"bitlocker", "bitlocker/fve", "playbooks", "remediate/rescue/agent/keyless", "remediate/rescue/wire"}},
+	{"remediate/rescue/agent/linux", []string{"bitlocker", "bitlocker/fve", "playbooks", "remediate/rescue/agent", "remediate/rescue/agent/keyless", "remediate/rescue/wire"}},
 	{"remediate/rescue/agent/linux/ntfstest", []string{"remediate/lab/testenv"}},
 	{"remediate/rescue/agent/keyless", []string{"bitlocker/fve"}},
 	{"remediate/rescue/agent/windows", []string{"bitlocker", "bitlocker/fve", "playbooks", "playbooks/hive", "remediate/rescue/agent", "remediate/rescue/agent/keyless", "remediate/rescue/wire"}},

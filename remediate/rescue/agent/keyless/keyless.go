@@ -45,6 +45,14 @@ func FactsOf(v *fve.Volume, p Policy) Facts {
 	return f
 }
 
+// System says whether a locked volume is one that Windows starts from: no other has a TPM among
+// its protectors. A Windows without a TPM cannot be told from a data volume.
+func System(v *fve.Volume) bool {
+	return slices.ContainsFunc(v.Protectors, func(p fve.Protector) bool {
+		return p.Kind == fve.TPM || p.Kind == fve.TPMAndPIN || p.Kind == fve.TPMAndStartupKey
+	})
+}
+
 // A Decision says which way to go, and why.
 type Decision struct {
 	Way Way

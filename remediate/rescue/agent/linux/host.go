@@ -15,6 +15,7 @@ import (
 	"unbrick/bitlocker/fve"
 	"unbrick/playbooks"
 	"unbrick/remediate/rescue/agent"
+	"unbrick/remediate/rescue/agent/keyless"
 	"unbrick/remediate/rescue/wire"
 )
 
@@ -102,6 +103,14 @@ func (v *volume) Protectors() []string {
 		return nil
 	}
 	return v.lock.protectors()
+}
+
+// Keyless implements agent.Keyless.
+func (v *volume) Keyless() (keyless.Decision, bool) {
+	if v.lock == nil || v.lock.volume == nil || !keyless.System(v.lock.volume) {
+		return keyless.Decision{}, false
+	}
+	return keyless.Decide(keyless.FactsOf(v.lock.volume, keyless.Policy{})), true
 }
 
 // Unlock opens the volume with a recovery key, in memory alone.

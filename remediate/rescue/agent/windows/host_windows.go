@@ -88,6 +88,7 @@ func (h *Host) look() (volumes []agent.Volume, err error) {
 	if err != nil {
 		return nil, err
 	}
+	var systems []*volume
 	for _, p := range all {
 		if p.drive != windows.DRIVE_FIXED || strings.EqualFold(p.mount, ours) {
 			continue
@@ -96,12 +97,18 @@ func (h *Host) look() (volumes []agent.Volume, err error) {
 		if !k.ntfs && !k.locked {
 			continue
 		}
-		v := &volume{place: p, log: h.Log}
+		v := &volume{place: p}
 		if k.locked {
 			v.lock = readLock(p)
 			h.Log.Info(fmt.Sprintf("%s: %s", p, v.lock), "phase", "volume")
 		}
+		if _, ok := v.Keyless(); ok {
+			systems = append(systems, v)
+		}
 		volumes = append(volumes, v)
+	}
+	for _, v := range systems {
+		v.alone = len(systems) == 1
 	}
 	return volumes, nil
 }

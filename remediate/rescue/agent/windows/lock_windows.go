@@ -7,7 +7,6 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
-	"regexp"
 	"slices"
 	"strings"
 	"time"
@@ -61,8 +60,6 @@ func systemProgram(name string) (string, error) {
 
 // toolLimit bounds a program of Windows.
 const toolLimit = 2 * time.Minute
-
-var guid = regexp.MustCompile(`\{[0-9A-Fa-f]{8}(?:-[0-9A-Fa-f]{4}){3}-[0-9A-Fa-f]{12}\}`)
 
 // askProtectors asks manage-bde for the recovery passwords of a locked volume, of which it
 // knows the ids alone. Whatever it says in its own language, GUIDs are GUIDs, and the one that is

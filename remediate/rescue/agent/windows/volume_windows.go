@@ -6,7 +6,6 @@ import (
 	"fmt"
 	"io"
 	"io/fs"
-	"log/slog"
 	"os"
 
 	"unbrick/bitlocker"
@@ -22,8 +21,8 @@ var errHibernated = errors.New("Windows is hibernated on this volume; allow it t
 // A volume is one NTFS or BitLocker volume of a Host.
 type volume struct {
 	place
-	lock *lock // nil if the volume is not locked
-	log  *slog.Logger
+	lock  *lock // nil if the volume is not locked
+	alone bool  // no other locked volume holds a Windows
 }
 
 // Name is the letter, if there is one, and the GUID of the volume.

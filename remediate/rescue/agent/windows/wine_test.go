@@ -26,11 +26,13 @@ import (
 	"unbrick/bitlocker/keytest"
 	"unbrick/inventory"
 	"unbrick/playbooks"
+	"unbrick/playbooks/hivetest"
 	"unbrick/remediate"
 	"unbrick/remediate/lab/testenv"
 	"unbrick/remediate/rescue"
 	"unbrick/remediate/rescue/agent"
 	"unbrick/remediate/rescue/agent/windows"
+	"unbrick/remediate/rescue/wire"
 )
 
 // A winePE is a Wine that looks to the agent like WinPE: its own system is on C:, the medium
@@ -212,6 +214,7 @@ type desk struct {
 	dir    string
 	filed  []keytest.Filing
 	ledger []bitlocker.Release
+	allow  wire.Allow
 	logs   bytes.Buffer
 	host   inventory.Host
 }
@@ -245,6 +248,7 @@ func newDesk(t *testing.T, filed ...keytest.Filing) *desk {
 		Dir: d.dir, AgentListen: "127.0.0.1:0", ImageListen: "127.0.0.1:0",
 		Base: rescue.StubImage(), Records: &rescue.MemRecords{},
 		Broker: &bitlocker.Broker{Sources: []bitlocker.Source{d}, Ledger: d},
+		Terms:  func(remediate.Target) rescue.Terms { return rescue.Terms{Allow: d.allow} },
 		Log:    slog.New(slog.NewTextHandler(&d.logs, nil)),
 	})
 	if err != nil {
@@ -321,6 +325,9 @@ func TestWine(t *testing.T) {
 	w.sub("locked", w.locked)
 	w.sub("locked, in a form that only Windows reads", w.unknownForm)
 	w.sub("repairs", w.repairs)
+	w.remove("d")
+	w.build("./testdata/fake", w.path("wine/drive_c/windows/system32/bcdedit.exe"))
+	w.sub("keyless", w.keyless)
 }
 
 // sub is t.Run; what fails in a helper fails that test.
@@ -350,7 +357,7 @@ func (w *winePE) repairs(t *testing.T) {
 	if !strings.Contains(console, "the server has the report") {
 		t.Error("the console does not say so")
 	}
-	if calls := w.calls(); len(calls) == 0 || calls[len(calls)-1] != "wpeutil shutdown" {
+	if calls := w.calls(); len(calls) == 0 || calls[len(calls)-1] != powerOff {
 		t.Errorf("ended by %v", calls)
 	}
 }
@@ -455,7 +462,7 @@ func (w *winePE) locked(t *testing.T) {
 	if len(d.ledger) != 1 || d.ledger[0].ID != filed[1].ID || len(rep.Released) != 1 || rep.Released[0] != filed[1].ID.String() {
 		t.Errorf("ledger %v, released %v", d.ledger, rep.Released)
 	}
-	want := []string{"manage-bde -unlock F: -recoverypassword " + filed[1].Key.Reveal(), "wpeutil shutdown"}
+	want := []string{unlockCall + filed[1].Key.Reveal(), powerOff}
 	if got := w.calls(); !slices.Equal(got, want) {
 		t.Errorf("%d programs were started, or not as they should be", len(got)) // they hold the key
 	}
@@ -485,5 +492,106 @@ func (w *winePE) unknownForm(t *testing.T) {
 	repaired(t, dir)
 	if len(d.ledger) != 1 || d.ledger[0].ID != filed[1].ID {
 		t.Errorf("ledger %v", d.ledger)
+	}
+}
+
+const (
+	storePath  = "volumes/s/EFI/Microsoft/Boot/"
+	setCall    = `bcdedit /store S:\EFI\Microsoft\Boot\BCD /set ` + hivetest.Loader + ` safeboot network`
+	clearCall  = `bcdedit /store S:\EFI\Microsoft\Boot\BCD /deletevalue ` + hivetest.Loader + ` safeboot`
+	powerOff   = "wpeutil shutdown"
+	unlockCall = "manage-bde -unlock F: -recoverypassword "
+)
+
+// keyless has a Windows that its TPM opens start in Safe Mode, and sees it undone. Each part is
+// a stay in WinPE.
+func (w *winePE) keyless(t *testing.T) {
+	normal := windows.Store(hivetest.Loader, map[string][]hivetest.Key{hivetest.Loader: nil})
+	safe := windows.Store(hivetest.Loader, map[string][]hivetest.Key{hivetest.Loader: {windows.Network()}})
+	w.disk("s", make([]byte, 8192)) // FAT
+	w.mkdir(storePath)
+	w.write(storePath+"BCD", normal)
+	w.write("wine/drive_c/fake/bcd.cleared", normal)
+	filed := filings()
+	dir, _ := w.lockedDisk(t, "f", filed)
+	allowed := wire.Allow{SafeMode: true}
+
+	w.sub("not allowed", func(t *testing.T) {
+		d := newDesk(t)
+		rep, err, console := d.repair(w)
+		if err == nil || rep.Verdict() != playbooks.Locked || !strings.Contains(console, "keyless] F:") || !strings.Contains(console, "safe-mode: the TPM alone opens the volume") {
+			t.Errorf("%s, %v", rep.Verdict(), err)
+		}
+		w.called(powerOff)
+	})
+	w.sub("bcdedit fails", func(t *testing.T) {
+		d := newDesk(t)
+		d.allow = allowed
+		if _, err, console := d.repair(w); err == nil || !strings.Contains(console, "its key is asked for") {
+			t.Error(err)
+		}
+		w.called(setCall, powerOff)
+		w.stands(normal, false)
+	})
+	w.sub("bcdedit does nothing", func(t *testing.T) {
+		w.write("wine/drive_c/fake/bcd.set", normal)
+		d := newDesk(t)
+		d.allow = allowed
+		if _, err, console := d.repair(w); err == nil || !strings.Contains(console, "did not set what it was told") {
+			t.Error(err)
+		}
+		w.called(setCall, powerOff)
+		w.stands(normal, false)
+	})
+	w.sub("set", func(t *testing.T) {
+		w.write("wine/drive_c/fake/bcd.set", safe)
+		d := newDesk(t, filed...)
+		d.allow = allowed
+		rep, err, _ := d.repair(w)
+		var final *remediate.FinalError
+		if err == nil || errors.As(err, &final) || !strings.Contains(err.Error(), "Safe Mode with Networking") || rep.Verdict() != playbooks.Locked {
+			t.Errorf("%s, %v", rep.Verdict(), err)
+		}
+		if len(d.ledger) != 0 {
+			t.Errorf("a key was given out: %v", d.ledger)
+		}
+		w.called(setCall, powerOff)
+		w.stands(safe, true)
+	})
+	w.sub("undone when the host comes back", func(t *testing.T) {
+		d := newDesk(t, filed[1])
+		if _, err, _ := d.repair(w); err != nil {
+			t.Fatalf("%v\n%s", err, &d.logs)
+		}
+		repaired(t, dir)
+		w.called(clearCall, unlockCall+filed[1].Key.Reveal(), powerOff)
+		w.stands(normal, false)
+	})
+}
+
+func (w *winePE) write(name string, b []byte) {
+	w.t.Helper()
+	if err := os.WriteFile(w.path(name), b, 0o600); err != nil {
+		w.t.Fatal(err)
+	}
+}
+
+// called checks which programs were started since it was last asked.
+func (w *winePE) called(want ...string) {
+	w.t.Helper()
+	if got := w.calls(); !slices.Equal(got, want) {
+		w.t.Errorf("started %q, want %q", got, want)
+	}
+}
+
+// stands checks the boot store, and whether a marker says that unbrick changed it.
+func (w *winePE) stands(store []byte, marked bool) {
+	w.t.Helper()
+	if got, err := os.ReadFile(w.path(storePath + "BCD")); err != nil || !bytes.Equal(got, store) {
+		w.t.Errorf("the boot store is not as it should be: %v", err)
+	}
+	b, err := os.ReadFile(w.path(storePath + windows.MarkerName))
+	if (err == nil) != marked || marked && !strings.Contains(string(b), hivetest.Loader) {
+		w.t.Errorf("marker: %s, %v", b, err)
 	}
 }

@@ -2,7 +2,8 @@
 // started with. It writes each call to C:\fake\calls.
 //
 // manage-bde knows a volume by the folder C:\fake\LETTER, which holds its key, what it says of
-// its protectors, and the files that appear when it is unlocked.
+// its protectors, and the files that appear when it is unlocked. bcdedit puts C:\fake\bcd.set or
+// C:\fake\bcd.cleared in place of the store, and fails if that is not there.
 package main
 
 import (
@@ -19,9 +20,27 @@ const home = `C:\fake`
 func main() {
 	name := strings.TrimSuffix(strings.ToLower(filepath.Base(os.Args[0])), ".exe")
 	record(append([]string{name}, os.Args[1:]...))
-	if name == "manage-bde" {
+	switch name {
+	case "manage-bde":
 		os.Exit(manageBDE(os.Args[1:]))
+	case "bcdedit":
+		os.Exit(bcdEdit(os.Args[1:]))
 	}
+}
+
+func bcdEdit(args []string) int {
+	if len(args) < 5 || args[0] != "/store" {
+		return 1
+	}
+	b, err := os.ReadFile(home + map[string]string{"/set": `\bcd.set`, "/deletevalue": `\bcd.cleared`}[args[2]])
+	if err != nil {
+		fmt.Println("Der angegebene Eintragstyp ist ungültig.")
+		return 1
+	}
+	if err := os.WriteFile(args[1], b, 0o600); err != nil {
+		panic(err)
+	}
+	return 0
 }
 
 func record(call []string) {
