@@ -12,10 +12,11 @@ import (
 
 // A line is the socket of one login. It stands between the library and the network for three
 // things that the library leaves out: it lets go of a read when the call's context ends, it
-// takes names and IPv6 addresses, and it drops datagrams that cannot be the answer to the
-// last request: late ones, and those without the encryption that the request had.
+// takes names and IPv6 addresses, and it drops datagrams that are not the answer to the last
+// request: late ones, and those that are not from the other end of the session.
 type line struct {
 	net.Conn
+	seal   seal
 	due    atomic.Uint32 // the payload type of the answer, with its flags
 	status atomic.Uint32 // of the last answer to a login's step
 
@@ -58,6 +59,7 @@ func (l *line) SetReadDeadline(t time.Time) error {
 
 func (l *line) Write(p []byte) (int, error) {
 	if kind, ok := kindOf(p); ok {
+		l.seal.overhear(p)
 		switch types.PayloadType(kind) {
 		case types.PayloadTypeRmcpOpenSessionRequest, types.PayloadTypeRAKPMessage1, types.PayloadTypeRAKPMessage3:
 			kind++ // an answer's type follows that of its request
@@ -77,16 +79,16 @@ func (l *line) Read(p []byte) (int, error) {
 		if !ok || uint32(kind) != l.due.Load() {
 			continue
 		}
-		if setup := kind < 0x40 && kind > byte(types.PayloadTypeRmcpOpenSessionRequest); setup && n > statusAt {
+		if types.PayloadType(kind&0x3f) == types.PayloadTypeIPMI {
+			if !l.seal.genuine(p[:n]) {
+				continue
+			}
+		} else if l.seal.overhear(p[:n]); n > statusAt {
 			l.status.Store(uint32(p[statusAt]))
 		}
 		return n, nil
 	}
 }
-
-// statusAt is where the status of an answer to a login's step is: the second byte after the
-// header (IPMI 2.0, tables 13-8 and 13-10).
-const statusAt = 17
 
 // refused returns the status that the BMC gave with the answer that err is about. An answer
 // that refuses may end after its status, as from ipmi_sim, and the library wants all of it.

@@ -97,6 +97,7 @@ func (v *visit) login(ctx context.Context, suite types.CipherSuiteID) (err error
 		}
 	}()
 	v.session = 0
+	v.line.seal = seal{suite: suite, user: v.user, password: v.password}
 	v.client, err = client.NewClient(v.addr, 0, v.user, v.password.Reveal())
 	if err != nil {
 		return err
