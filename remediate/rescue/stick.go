@@ -103,6 +103,9 @@ func (s *Sticks) Issue(ctx context.Context, o StickOrder) (wire.Config, error) {
 	if err := s.records.Create(ctx, "stick/"+id, b); err != nil {
 		return wire.Config{}, fmt.Errorf("cannot record a stick: %w", err)
 	}
+	if err := s.enlist(ctx, id); err != nil {
+		return wire.Config{}, fmt.Errorf("cannot record a stick: %w", err)
+	}
 	return wire.Config{URL: o.URL, Pin: s.keys.pin, Token: token, Stick: &wire.Stick{
 		ID: id, By: o.By, Sites: o.Sites, Until: o.Until.UTC(),
 		Offline: o.Offline, Patience: o.Patience, Playbook: o.Playbook.Source(), Allow: o.Allow,

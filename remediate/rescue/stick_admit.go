@@ -94,7 +94,7 @@ func (s *Server) goodStick(c *call) (stick, error) {
 // admit decides, writes down what it decided, and only then lets the agent in. The error wraps
 // fs.ErrExist if the stick did something else meanwhile: then it has to decide anew.
 func (s *Server) admit(c *call, st stick, h wire.Hello) (any, error) {
-	events, err := s.stickEvents(c.Context(), st.ID)
+	events, err := s.Sticks().events(c.Context(), st.ID)
 	if err != nil {
 		return nil, err
 	}
@@ -111,7 +111,7 @@ func (s *Server) admit(c *call, st stick, h wire.Hello) (any, error) {
 	}
 	if why != "" {
 		e.Refused = why
-		if err := s.addEvent(c.Context(), st.ID, len(events), e); err != nil {
+		if err := s.Sticks().addEvent(c.Context(), st.ID, len(events), e); err != nil {
 			return nil, err
 		}
 		return nil, refuse(http.StatusForbidden, "%s", why)
@@ -130,7 +130,7 @@ func (s *Server) admit(c *call, st stick, h wire.Hello) (any, error) {
 		return nil, refuse(http.StatusForbidden, "%s was booted from a stick %d times: something else is wrong with it", w.Host.Name, len(visits))
 	}
 	e.Host, e.Target = w.Host.Name, w.Target
-	if err := s.addEvent(c.Context(), st.ID, len(events), e); err != nil {
+	if err := s.Sticks().addEvent(c.Context(), st.ID, len(events), e); err != nil {
 		return nil, err
 	}
 	return s.newVisit(c, w, visit{Stick: st.ID, By: st.By, PublicKey: h.PublicKey, At: e.At, number: len(visits) + 1})
@@ -212,28 +212,6 @@ func tooManyRefused(st stick, events []stickEvent, now time.Time) error {
 		return nil
 	}
 	return refuse(http.StatusForbidden, "the stick was refused %d times within an hour: it has to rest", n)
-}
-
-func (s *Server) stickEvents(ctx context.Context, id string) (all []stickEvent, err error) {
-	for {
-		var e stickEvent
-		err := s.Sticks().load(ctx, recordKey("stickevent", id, len(all)), &e)
-		if errors.Is(err, fs.ErrNotExist) {
-			return all, nil
-		}
-		if err != nil {
-			return nil, err
-		}
-		all = append(all, e)
-	}
-}
-
-func (s *Server) addEvent(ctx context.Context, id string, n int, e stickEvent) error {
-	b, err := json.Marshal(e)
-	if err != nil {
-		return err
-	}
-	return s.cfg.Records.Create(ctx, recordKey("stickevent", id, n), b)
 }
 
 // visitToken returns the token of a visit: that of a host, good for this one boot.

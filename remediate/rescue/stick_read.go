@@ -22,10 +22,10 @@ const maxReports = 10_000
 // A StickReport is what a stick brought back of one stay on a host that no server reached.
 type StickReport struct {
 	wire.StickReport
-	File   string   // where it was read
-	By     string   // who carried the stick
-	Copies []string // where the removed files are, as copied to the stick and checked
-	Lost   []string // hashes of removed files of which no good copy is there
+	File   string   `json:"file"`             // where it was read
+	By     string   `json:"by"`               // who carried the stick
+	Copies []string `json:"copies,omitempty"` // where the removed files are, as copied to the stick and checked
+	Lost   []string `json:"lost,omitempty"`   // hashes of removed files of which no good copy is there
 }
 
 // Result returns what the engine would have been told: see judge.
