@@ -109,6 +109,18 @@ func playbookTry(c *cli.Context) error {
 	return nil
 }
 
+// printValue says what was found of one value in a registry or boot store.
+func printValue(w io.Writer, v playbooks.Value) {
+	what, is := "keep", ""
+	switch {
+	case v.Faulty && v.Is == "":
+		what = "cannot mend"
+	case v.Faulty:
+		what, is = "would change", " to "+v.Is
+	}
+	fmt.Fprintf(w, "    %-12s %s  %s%s: %s\n", what, strings.TrimSpace(v.Path+" "+v.Name), v.Was, is, v.Why)
+}
+
 func openPlaybook(name string) (*playbooks.Playbook, error) {
 	pb, err := playbooks.Open(name)
 	return pb, hinted(err, "unbrick playbook list names those that are built in")
@@ -133,6 +145,9 @@ func printResult(w io.Writer, r playbooks.Result, removing string) {
 				}
 				fmt.Fprintf(w, "    %-12s %s  %d bytes, written %s, sha256 %.12s: %s\n", what, file.Path, file.Size,
 					file.ModTime.UTC().Format(time.RFC3339), file.SHA256, file.Why)
+			}
+			for _, val := range f.Values {
+				printValue(w, val)
 			}
 		}
 	}

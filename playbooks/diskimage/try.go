@@ -55,6 +55,8 @@ func tryPartition(pb *playbooks.Playbook, img *Image, p Partition) playbooks.Vol
 	case p.Kind == BitLocker:
 		return playbooks.VolumeResult{Volume: p.String(), Verdict: playbooks.Locked,
 			Error: "it is encrypted by BitLocker, and nothing is unlocked here"}
+	case isFAT(p.Kind) && pb.NeedsBoot():
+		return tryBoot(pb, img, p)
 	case p.Kind != NTFS:
 		return playbooks.VolumeResult{Volume: p.String() + ", passed over: no Windows is in it", Verdict: playbooks.Absent}
 	}
@@ -63,6 +65,19 @@ func tryPartition(pb *playbooks.Playbook, img *Image, p Partition) playbooks.Vol
 		return playbooks.NewVolumeResult(p.String(), nil, err)
 	}
 	findings, err := pb.Check(v)
+	return playbooks.NewVolumeResult(p.String(), findings, err)
+}
+
+// tryBoot looks for boot stores on a FAT volume.
+func tryBoot(pb *playbooks.Playbook, img *Image, p Partition) playbooks.VolumeResult {
+	v, err := img.bootVolume(p)
+	if err != nil {
+		return playbooks.NewVolumeResult(p.String(), nil, err)
+	}
+	findings, err := pb.Check(v)
+	if err == nil && len(findings) == 0 {
+		return playbooks.VolumeResult{Volume: p.String() + ", passed over: Windows is not started from it", Verdict: playbooks.Absent}
+	}
 	return playbooks.NewVolumeResult(p.String(), findings, err)
 }
 

@@ -28,7 +28,8 @@ func Fixture() []File {
 
 // Run tests that what open returns is a Volume. Open is called once per part of the suite and
 // returns a volume that holds the given files and nothing else; it cleans up by t.Cleanup. A
-// volume that cannot be written to refuses Remove by an error that is fs.ErrPermission.
+// volume that cannot be written to refuses Remove and WriteFile by an error that is
+// fs.ErrPermission.
 func Run(t *testing.T, open func(t *testing.T, files []File) playbooks.Volume) {
 	files := Fixture()
 	t.Run("fs.FS", func(t *testing.T) {
@@ -56,15 +57,50 @@ func Run(t *testing.T, open func(t *testing.T, files []File) playbooks.Volume) {
 		}
 	})
 	t.Run("remove", func(t *testing.T) { remove(t, open(t, files), files) })
+	t.Run("write", func(t *testing.T) { rewrite(t, open(t, files), files) })
 	t.Run("nothing outside", func(t *testing.T) {
 		v := open(t, files)
 		for _, name := range []string{"../x", "/Windows/System32/config/SYSTEM", "Windows/../x", "", ".", "Windows/"} {
 			if err := v.Remove(name); err == nil {
 				t.Errorf("Remove(%q): only a valid path below the root is removed", name)
 			}
+			if err := v.WriteFile(name, nil); err == nil {
+				t.Errorf("WriteFile(%q): only a valid path below the root is written to", name)
+			}
 		}
 		content(t, v, files)
 	})
+}
+
+// rewrite makes a file longer, shorter, other and empty.
+func rewrite(t *testing.T, v playbooks.Volume, files []File) {
+	target := files[1].Path
+	for _, b := range [][]byte{
+		bytes.Repeat([]byte("longer than before "), 9000),
+		append(bytes.Repeat([]byte("longer than before "), 5000), "and then other"...),
+		[]byte("short"),
+		nil,
+		bytes.Repeat([]byte{0}, 5000),
+	} {
+		err := v.WriteFile(target, b)
+		if errors.Is(err, fs.ErrPermission) {
+			content(t, v, files) // a read-only volume
+			return
+		}
+		if err != nil {
+			t.Fatalf("WriteFile makes content the content of a file: %v", err)
+		}
+		if got, err := fs.ReadFile(v, target); err != nil || !bytes.Equal(got, b) {
+			t.Errorf("what was written is read back: %d bytes of %d, %v", len(got), len(b), err)
+		}
+	}
+	if err := v.WriteFile("Windows/nope", []byte("x")); !errors.Is(err, fs.ErrNotExist) {
+		t.Errorf("WriteFile makes no file: %v", err)
+	}
+	if err := v.WriteFile("Windows", []byte("x")); err == nil {
+		t.Error("WriteFile writes to no directory")
+	}
+	content(t, v, append([]File{files[0]}, files[2:]...))
 }
 
 func content(t *testing.T, v playbooks.Volume, files []File) {
