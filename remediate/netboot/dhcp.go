@@ -49,10 +49,10 @@ func (s *Server) serveDHCP(conn net.PacketConn, p port) {
 		}
 		to := replyTo(p, m, peer)
 		if _, err := conn.WriteTo(reply.ToBytes(), to); err != nil {
-			s.log.Warn("cannot answer a host that wants to boot from the network", "mac", m.ClientHWAddr, "to", to, "err", err)
+			s.log.Warn("cannot answer a host that wants to boot from the network", "mac", m.ClientHWAddr.String(), "to", to, "err", err)
 			continue
 		}
-		s.log.Info("network boot offered", "mac", m.ClientHWAddr, "file", reply.BootFileName, "to", to)
+		s.log.Info("network boot offered", "mac", m.ClientHWAddr.String(), "file", reply.BootFileName, "lent", reply.YourIPAddr, "to", to)
 	}
 }
 
@@ -66,23 +66,40 @@ func (s *Server) answer(p port, m *dhcpv4.DHCPv4) *dhcpv4.DHCPv4 {
 		return nil
 	}
 	s.learn(m)
-	kind := m.MessageType()
-	var is dhcpv4.MessageType
-	switch {
-	case p == onDHCP && kind == dhcpv4.MessageTypeDiscover:
-		is = dhcpv4.MessageTypeOffer
-	case p == onPXE && (kind == dhcpv4.MessageTypeRequest || kind == dhcpv4.MessageTypeInform):
-		is = dhcpv4.MessageTypeAck
-	default:
+	c := clientOf(m)
+	is := s.due(p, m, c)
+	if is == dhcpv4.MessageTypeNone {
 		return nil
 	}
-	c := clientOf(m)
 	file := s.bootFile(c)
 	if file == "" {
-		s.log.Debug("no answer to a firmware that no image fits", "mac", m.ClientHWAddr, "class", m.ClassIdentifier(), "arch", m.ClientArch())
+		s.log.Debug("no answer to a firmware that no image fits", "mac", m.ClientHWAddr.String(), "class", m.ClassIdentifier(), "arch", c.arch.String())
 		return nil
 	}
-	return s.reply(m, is, c, file)
+	r := s.reply(m, is, c, file)
+	if p == onDHCP && s.lends(m, c) {
+		ip, err := s.hosts.lend(m.ClientHWAddr, s.pool)
+		if err != nil {
+			s.log.Warn("cannot lend an address", "mac", m.ClientHWAddr.String(), "err", err)
+			return r
+		}
+		s.setLease(r, ip)
+	}
+	return r
+}
+
+// due returns what is to be answered to a message, if anything.
+func (s *Server) due(p port, m *dhcpv4.DHCPv4, c client) dhcpv4.MessageType {
+	kind := m.MessageType()
+	switch {
+	case p == onDHCP && kind == dhcpv4.MessageTypeDiscover:
+		return dhcpv4.MessageTypeOffer
+	case p == onDHCP && kind == dhcpv4.MessageTypeRequest && s.lends(m, c) && s.ip.Equal(m.ServerIdentifier()):
+		return dhcpv4.MessageTypeAck // it took our offer
+	case p == onPXE && (kind == dhcpv4.MessageTypeRequest || kind == dhcpv4.MessageTypeInform):
+		return dhcpv4.MessageTypeAck
+	}
+	return dhcpv4.MessageTypeNone
 }
 
 // learn ties a host to the address that it wants or has.
@@ -96,7 +113,7 @@ func (s *Server) learn(m *dhcpv4.DHCPv4) {
 		ip = m.ClientIPAddr
 	}
 	if err := s.hosts.tie(m.ClientHWAddr, ip); err != nil {
-		s.log.Error("cannot note the address of a host", "mac", m.ClientHWAddr, "err", err)
+		s.log.Error("cannot note the address of a host", "mac", m.ClientHWAddr.String(), "err", err)
 	}
 }
 
@@ -140,7 +157,7 @@ func (s *Server) bootFile(c client) string {
 	return ""
 }
 
-// reply makes the answer. It never holds an address for the client.
+// reply makes the answer, without an address for the client.
 //
 // BIOS is told, in option 43, to load the file named here without asking further. UEFI
 // firmware is not: much of it ignores an offer with that, and all of it asks again at port

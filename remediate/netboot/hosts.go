@@ -22,6 +22,7 @@ type host struct {
 	Image string     `json:"image"` // holds the host's token
 	Since time.Time  `json:"since"`
 	IP    netip.Addr `json:"ip,omitzero"` // that it asked its DHCP server for, last
+	Lent  netip.Addr `json:"lent,omitzero"`
 }
 
 // hosts are those that are allowed: in memory, and in a directory.
@@ -98,7 +99,7 @@ func (h *hosts) allow(macs []string, image string) error {
 	for _, mac := range macs {
 		x := host{MAC: mac, Image: image, Since: h.now().UTC()}
 		if old := h.byMAC[mac]; old != nil {
-			x.IP = old.IP
+			x.IP, x.Lent = old.IP, old.Lent
 		}
 		if err := h.save(x); err != nil {
 			return err

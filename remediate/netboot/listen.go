@@ -5,12 +5,11 @@ import (
 	"errors"
 	"fmt"
 	"io/fs"
+	"log/slog"
 	"net"
 	"net/http"
 	"strconv"
 	"time"
-
-	"log/slog"
 
 	"github.com/insomniacslk/dhcp/dhcpv4/server4"
 )
@@ -52,6 +51,17 @@ func interfaceIP(name string) (net.IP, error) {
 		}
 	}
 	return nil, fmt.Errorf("the network card %s has no IPv4 address: network boot needs one", name)
+}
+
+// maskOf returns the mask of the network that this machine has an address in, or nil.
+func maskOf(ip net.IP) net.IPMask {
+	addrs, _ := net.InterfaceAddrs()
+	for _, a := range addrs {
+		if n, ok := a.(*net.IPNet); ok && n.IP.Equal(ip) {
+			return net.IPMask(net.IP(n.Mask).To4())
+		}
+	}
+	return nil
 }
 
 // listen opens all ports, and begins to answer when all are open.

@@ -1,5 +1,5 @@
 // Package netboot starts hosts from the network: a proxy DHCP server beside the site's own,
-// which hands out no address, and TFTP and HTTP for what the hosts then fetch.
+// and TFTP and HTTP for what the hosts then fetch.
 //
 // It answers the hosts that [Server.Allow] named and nobody else: to a stranger nothing is
 // sent, not even a refusal. A host is known by its MAC, and, once it has an address, by the
@@ -16,6 +16,11 @@
 // Any other architecture gets no answer. The files are read from the server of the host's
 // image, below the folder that the image is in: those that are the same for all hosts are
 // kept in memory, the host's own is fetched each time.
+//
+// No address is handed out, with one exception that has to be asked for. GRUB looks for its
+// files on the next server of the answer that the host got its address with. Where the site's
+// own DHCP server names another machine there, as Windows' names itself, UEFI hosts load GRUB
+// and get no further, unless Config.Lend has addresses that are lent to them while they boot.
 //
 // The TFTP server is of our own: the libraries at hand refuse strangers with an answer, and
 // send blocks of 512 bytes on Windows. It reads nothing but the names in this package.
@@ -41,6 +46,11 @@ type Config struct {
 	Interface string // the network card to hear DHCP on; empty: all (Windows and macOS always hear all)
 	Address   string // by which hosts reach this machine; empty: of Interface, or of the default route
 
+	// Lend is a range of addresses that the site's own DHCP server does not give out, such as
+	// 10.1.2.240-10.1.2.250, in the network of Interface or Address: as many UEFI hosts can boot
+	// at the same time. Empty: none is lent.
+	Lend string
+
 	DHCP string // ":67" if empty
 	PXE  string // ":4011" if empty
 	TFTP string // ":69" if empty
@@ -59,6 +69,7 @@ type Server struct {
 	cfg   Config
 	log   *slog.Logger
 	ip    net.IP // how hosts reach us
+	pool  pool
 	http  *http.Server
 	web   string // URL of our HTTP, with the slash
 	hosts *hosts
@@ -82,12 +93,16 @@ func Start(ctx context.Context, cfg Config) (*Server, error) {
 	if err != nil {
 		return nil, err
 	}
+	lent, err := parsePool(cfg.Lend, ip, maskOf(ip))
+	if err != nil {
+		return nil, err
+	}
 	h, err := openHosts(cfg.Dir, cfg.TTL, cfg.Now, cfg.Log)
 	if err != nil {
 		return nil, err
 	}
 	s := &Server{
-		cfg: cfg, log: cfg.Log, ip: ip, hosts: h, files: newFiles(),
+		cfg: cfg, log: cfg.Log, ip: ip, pool: lent, hosts: h, files: newFiles(),
 		slots: make(chan struct{}, cfg.MaxTransfers),
 	}
 	s.ctx, s.stop = context.WithCancel(context.Background())

@@ -29,7 +29,7 @@ func (f Fetch) String() string {
 	case f.File != "":
 		s := fmt.Sprintf("%s was the last of its image that was fetched (by %s at %s)", f.File, f.From, f.Last.UTC().Format(time.TimeOnly))
 		if f.File == netbootPrefix+"grubx64.efi" {
-			s += "; GRUB goes on at the next server that the site's own DHCP server names: have that name (option 66) the machine that unbrick runs on"
+			s += "; GRUB goes on at the next server of whoever gave it its address: lend addresses (netboot.lend), or have the site's DHCP server name this machine as next server"
 		}
 		return s
 	case f.Bytes >= f.Size:
