@@ -23,6 +23,7 @@ const (
 	childPoint = "UNBRICK_TEST_POINT" // "when stage", where it kills itself; empty: nowhere
 	childName  = "UNBRICK_TEST_NAME"  // of the executor
 	childHosts = "UNBRICK_TEST_HOSTS" // how many at once
+	childRung  = "UNBRICK_TEST_RUNG"  // how many at once by the first way, of all processes
 )
 
 func TestMain(m *testing.M) {
@@ -50,6 +51,9 @@ func child() error {
 	e := testEngine(s, os.Getenv(childWorld))
 	e.Executor, e.Lease = os.Getenv(childName), 2*time.Second
 	e.Limits.Hosts, _ = strconv.Atoi(os.Getenv(childHosts))
+	if n, err := strconv.Atoi(os.Getenv(childRung)); err == nil {
+		e.Ladder = remediate.Ladder{{Way: "first", Hosts: n}}
+	}
 	if point := os.Getenv(childPoint); point != "" {
 		k := &killer{point: point, left: st.Todo + st.Running}
 		e.at, e.Events = k.at, k.event

@@ -140,7 +140,7 @@ func postgresVerdicts(t *testing.T, _ *cluster, dsn string) {
 	w.check(t, got)
 }
 
-// Two processes share a run, and no host is treated by both.
+// Two processes share a run and its limits, and no host is treated by both.
 func postgresShare(t *testing.T, _ *cluster, dsn string) {
 	var hosts []string
 	for i := range 40 {
@@ -150,8 +150,8 @@ func postgresShare(t *testing.T, _ *cluster, dsn string) {
 	url := w.serve(t)
 	s := openTest(t, dsn)
 	begin(t, s, hosts...)
-	a := startChild(t, dsn, url, "", "jump-a", childHosts+"=3")
-	b := startChild(t, dsn, url, "", "jump-b", childHosts+"=3")
+	a := startChild(t, dsn, url, "", "jump-a", childHosts+"=3", childRung+"=4")
+	b := startChild(t, dsn, url, "", "jump-b", childHosts+"=3", childRung+"=4")
 	if err := a.Wait(); err != nil {
 		t.Error(err, a.Stderr)
 	}
@@ -159,6 +159,9 @@ func postgresShare(t *testing.T, _ *cluster, dsn string) {
 		t.Error(err, b.Stderr)
 	}
 	w.check(t, verdicts(t, s))
+	if w.most > 4 {
+		t.Errorf("%d by one way at once, limit 4", w.most)
+	}
 	for _, h := range hosts {
 		if n := w.calls["enter "+h]; n != 1 {
 			t.Errorf("%s was entered %d times", h, n)

@@ -28,6 +28,7 @@ type world struct {
 	machines   map[string]*machine
 	violations []string
 	calls      map[string]int // by "op host"
+	most       int            // images in at once, ever
 	hold       chan struct{}  // repairs of "held" machines wait for it
 }
 
@@ -237,6 +238,13 @@ func (w *world) effect(m *machine, c call) answer {
 			m.media, m.mode = attempt, "rescue"
 			m.resets++
 		}
+		in := 0
+		for _, m := range w.machines {
+			if m.media != "" {
+				in++
+			}
+		}
+		w.most = max(w.most, in)
 		if m.fault == "heals after enter" {
 			m.mode, m.faulty = "windows", false
 		}
