@@ -115,45 +115,61 @@ func running() (string, error) {
 	return strings.ToUpper(dir[:3]), nil
 }
 
-// A kind says what a volume is, as far as that can be told.
-type kind struct {
-	ntfs, locked bool
-	disk         bool // it lies on a disk of the host
-}
+// A kind is what lies on a volume.
+type kind string
 
-// inspect says what lies on a fixed volume: what its first sector says; if that cannot be
-// read, what Windows says.
+// The kinds that matter. Any other is passed over.
+const (
+	ntfs   kind = "NTFS"
+	locked kind = "BitLocker" // and not open
+	fat    kind = "FAT"       // may be an EFI system partition
+)
+
+// inspect says what lies on a volume: what its first sector says; if that cannot be read, what
+// Windows says.
 func (p place) inspect() kind {
-	k := kind{disk: true}
-	switch signature, err := readSignature(p.device()); {
-	case err == nil:
-		k.ntfs, k.locked = signature == ntfsSignature, signature == bitlockerSignature
-	default:
-		k.ntfs, k.locked = p.fileSystem()
+	b, err := firstSector(p.device())
+	if err != nil {
+		return p.fileSystem()
 	}
-	return k
+	switch signature := string(b[3:11]); {
+	case signature == ntfsSignature:
+		return ntfs
+	case signature == bitlockerSignature: // which says FAT32 as well
+		return locked
+	case string(b[54:57]) == "FAT" || string(b[82:85]) == "FAT":
+		return fat
+	}
+	return ""
 }
 
-func readSignature(device string) (string, error) {
+func firstSector(device string) ([]byte, error) {
 	f, err := os.Open(device)
 	if err != nil {
-		return "", err
+		return nil, err
 	}
 	defer f.Close()
 	b := make([]byte, 4096) // a whole sector, of any disk
-	if _, err := io.ReadFull(f, b); err != nil {
-		return "", err
-	}
-	return string(b[3:11]), nil
+	_, err = io.ReadFull(f, b)
+	return b, err
 }
 
 // fileSystem says what Windows takes the volume for.
-func (p place) fileSystem() (ntfs, locked bool) {
+func (p place) fileSystem() kind {
 	root, err := windows.UTF16PtrFromString(p.root())
 	if err != nil {
-		return false, false
+		return ""
 	}
 	name := make([]uint16, 64)
 	err = windows.GetVolumeInformation(root, nil, 0, nil, nil, nil, &name[0], uint32(len(name)))
-	return err == nil && windows.UTF16ToString(name) == "NTFS", errors.Is(err, errLocked)
+	is := windows.UTF16ToString(name)
+	switch {
+	case errors.Is(err, errLocked):
+		return locked
+	case err == nil && is == "NTFS":
+		return ntfs
+	case err == nil && strings.HasPrefix(is, "FAT"):
+		return fat
+	}
+	return ""
 }

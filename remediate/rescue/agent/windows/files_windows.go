@@ -41,10 +41,22 @@ func (f *files) Open(name string) (fs.File, error) {
 	return f.root.OpenFile(filepath.FromSlash(name), os.O_RDONLY|windows.FILE_FLAG_BACKUP_SEMANTICS, 0)
 }
 
+// errReading means that somebody tries to change a volume that was opened to be looked at.
+// Windows itself would let him.
+var errReading = errors.New("the volume was opened for reading")
+
+// WriteFile implements playbooks.Volume.
+func (f *files) WriteFile(name string, content []byte) error {
+	if !f.write {
+		return &fs.PathError{Op: "write", Path: name, Err: errReading}
+	}
+	return f.Directory.WriteFile(name, content)
+}
+
 // Remove implements playbooks.Volume.
 func (f *files) Remove(name string) error {
 	if !f.write {
-		return &fs.PathError{Op: "remove", Path: name, Err: errors.New("the volume was opened for reading")}
+		return &fs.PathError{Op: "remove", Path: name, Err: errReading}
 	}
 	err := f.Directory.Remove(name)
 	if !errors.Is(err, fs.ErrPermission) && !errors.Is(err, windows.ERROR_INVALID_FUNCTION) && !errors.Is(err, windows.ERROR_NOT_SUPPORTED) {

@@ -61,13 +61,13 @@ func firmwareTable() ([]byte, error) {
 	return raw[:got], nil
 }
 
-// Volumes returns the NTFS and BitLocker volumes on the host's fixed disks, but for the one
-// that this system runs from. Disks appear late: it looks again until there is a volume or its
-// patience ends, and that is an error that says what a person can do.
+// Volumes returns the NTFS, BitLocker and FAT volumes on the host's fixed disks, but for the one
+// that this system runs from. Disks appear late: it looks again until there is one that may
+// hold Windows or its patience ends, and that is an error that says what a person can do.
 func (h *Host) Volumes(ctx context.Context) ([]agent.Volume, error) {
 	for deadline := time.Now().Add(h.Patience); ; {
 		volumes, err := h.look()
-		if err != nil || len(volumes) > 0 {
+		if err != nil || slices.ContainsFunc(volumes, func(v agent.Volume) bool { _, boots := v.(bootVolume); return !boots }) {
 			return volumes, err
 		}
 		if time.Now().After(deadline) {
@@ -80,37 +80,44 @@ func (h *Host) Volumes(ctx context.Context) ([]agent.Volume, error) {
 }
 
 func (h *Host) look() (volumes []agent.Volume, err error) {
-	ours, err := running()
-	if err != nil {
-		return nil, err
-	}
-	all, err := places()
+	all, err := hostPlaces()
 	if err != nil {
 		return nil, err
 	}
 	var systems []*volume
 	for _, p := range all {
-		if p.drive != windows.DRIVE_FIXED || strings.EqualFold(p.mount, ours) {
-			continue
-		}
-		k := p.inspect()
-		if !k.ntfs && !k.locked {
-			continue
-		}
 		v := &volume{place: p}
-		if k.locked {
+		switch p.inspect() {
+		case fat:
+			volumes = append(volumes, bootVolume{v})
+		case locked:
 			v.lock = readLock(p)
 			h.Log.Info(fmt.Sprintf("%s: %s", p, v.lock), "phase", "volume")
+			if _, ok := v.Keyless(); ok {
+				systems = append(systems, v)
+			}
+			volumes = append(volumes, v)
+		case ntfs:
+			volumes = append(volumes, v)
 		}
-		if _, ok := v.Keyless(); ok {
-			systems = append(systems, v)
-		}
-		volumes = append(volumes, v)
 	}
 	for _, v := range systems {
 		v.alone = len(systems) == 1
 	}
 	return volumes, nil
+}
+
+// hostPlaces returns the volumes on the host's fixed disks, but for the one that this system
+// runs from.
+func hostPlaces() ([]place, error) {
+	ours, err := running()
+	if err != nil {
+		return nil, err
+	}
+	all, err := places()
+	return slices.DeleteFunc(all, func(p place) bool {
+		return p.drive != windows.DRIVE_FIXED || strings.EqualFold(p.mount, ours)
+	}), err
 }
 
 // pause waits, or returns why ctx ended.

@@ -113,7 +113,7 @@ func (l *lock) unlock(ctx context.Context, p place, protector string, key bitloc
 	case err != nil:
 		return errors.New("cannot run manage-bde") // the error's own text would have the command line
 	}
-	if p.inspect().locked {
+	if p.inspect() == locked {
 		return errors.New("manage-bde says that it opened the volume, and it is locked still")
 	}
 	l.open = true

@@ -30,18 +30,11 @@ func (s storeFile) marker() string { return filepath.Join(filepath.Dir(s.path())
 // storeFiles returns the boot stores on the host's fixed disks: on the EFI system partition,
 // or where BIOS starts from.
 func storeFiles() (out []storeFile, err error) {
-	ours, err := running()
-	if err != nil {
-		return nil, err
-	}
-	all, err := places()
+	all, err := hostPlaces()
 	if err != nil {
 		return nil, err
 	}
 	for _, p := range all {
-		if p.drive != windows.DRIVE_FIXED || strings.EqualFold(p.mount, ours) {
-			continue
-		}
 		for _, rel := range []string{`EFI\Microsoft\Boot\BCD`, `Boot\BCD`} {
 			s := storeFile{p, rel}
 			if info, err := os.Stat(s.path()); err == nil && info.Mode().IsRegular() {

@@ -25,6 +25,13 @@ type volume struct {
 	alone bool  // no other locked volume holds a Windows
 }
 
+// A bootVolume is a FAT volume, which may be the EFI system partition that Windows is started
+// from. It is an [agent.Booter].
+type bootVolume struct{ *volume }
+
+// Boots implements agent.Booter.
+func (bootVolume) Boots() bool { return true }
+
 // Name is the letter, if there is one, and the GUID of the volume.
 func (v *volume) Name() string { return v.place.String() }
 

@@ -26,6 +26,7 @@ import (
 	"unbrick/bitlocker/keytest"
 	"unbrick/inventory"
 	"unbrick/playbooks"
+	"unbrick/playbooks/hive"
 	"unbrick/playbooks/hivetest"
 	"unbrick/remediate"
 	"unbrick/remediate/lab/testenv"
@@ -49,7 +50,7 @@ func newWinePE(t *testing.T) *winePE {
 	t.Helper()
 	testenv.Need(t, "wine", "wineboot", "wineserver", "x86_64-w64-mingw32-gcc", "go")
 	w := &winePE{t: t, dir: t.TempDir()}
-	w.env = append(os.Environ(), "WINEPREFIX="+w.path("wine"), "WINEDEBUG=-all", "DISPLAY=", "WINEDLLOVERRIDES=mscoree,mshtml=")
+	w.env = append(os.Environ(), "WINEPREFIX="+w.path("wine"), "WINEDEBUG=-all", "DISPLAY=", "WINEDLLOVERRIDES="+needless+"=")
 	t.Cleanup(func() { w.run("wineserver", "-k", "-w") })
 	w.must("wineboot", "-i")
 	system := w.path("wine/drive_c/windows/system32")
@@ -67,6 +68,9 @@ func newWinePE(t *testing.T) *winePE {
 	w.drive("e", w.path("cd"))
 	return w
 }
+
+// needless are parts of Wine that take most of its time to start, and nothing needs here.
+const needless = "mscoree,mshtml,winemenubuilder.exe,explorer.exe,plugplay.exe,winebus.sys,rpcss.exe"
 
 // registry says what the letters are, and has the key that WinPE is known by.
 const registry = `REGEDIT4
@@ -215,6 +219,7 @@ type desk struct {
 	filed  []keytest.Filing
 	ledger []bitlocker.Release
 	allow  wire.Allow
+	pb     *playbooks.Playbook // crowdstrike-291 if nil
 	logs   bytes.Buffer
 	host   inventory.Host
 }
@@ -263,9 +268,12 @@ func (d *desk) repair(w *winePE) (rep remediate.Report, repairErr error, console
 	d.t.Helper()
 	target := remediate.Target{Run: "r1", Attempt: 1, Host: d.host, Route: inventory.Route{Driver: "redfish"}}
 	d.insert(w, target)
-	pb, err := playbooks.Open("crowdstrike-291")
-	if err != nil {
-		d.t.Fatal(err)
+	pb := d.pb
+	if pb == nil {
+		var err error
+		if pb, err = playbooks.Open("crowdstrike-291"); err != nil {
+			d.t.Fatal(err)
+		}
 	}
 	said := make(chan string, 1)
 	go func() {
@@ -325,6 +333,7 @@ func TestWine(t *testing.T) {
 	w.sub("locked", w.locked)
 	w.sub("locked, in a form that only Windows reads", w.unknownForm)
 	w.sub("repairs", w.repairs)
+	w.sub("a playbook for what Windows is started from", w.bootStep)
 	w.remove("d")
 	w.build("./testdata/fake", w.path("wine/drive_c/windows/system32/bcdedit.exe"))
 	w.sub("keyless", w.keyless)
@@ -503,14 +512,51 @@ const (
 	unlockCall = "manage-bde -unlock F: -recoverypassword "
 )
 
+// bootDisk adds an EFI system partition with a boot store.
+func (w *winePE) bootDisk(t *testing.T, store []byte) {
+	t.Helper()
+	sectors := make([]byte, 8192)
+	copy(sectors, "\xeb\x58\x90MSDOS5.0")
+	copy(sectors[82:], "FAT32   ")
+	w.disk("s", sectors)
+	w.mkdir(storePath)
+	w.write(storePath+"BCD", store)
+	t.Cleanup(func() { w.remove("s") })
+}
+
+// A Safe Mode flag that somebody left is cleared by a playbook, on the volume without Windows.
+func (w *winePE) bootStep(t *testing.T) {
+	w.bootDisk(t, windows.Store(hivetest.Loader, map[string][]hivetest.Key{hivetest.Loader: {windows.Network()}}))
+	pb, err := playbooks.Parse("test", []byte("name: test\ntitle: test\nwhy: test\nsteps:\n  - safeboot: {}\n"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	d := newDesk(t)
+	d.pb = pb
+	rep, err, _ := d.repair(w)
+	if err != nil {
+		t.Fatalf("%v\n%s", err, &d.logs)
+	}
+	w.called(powerOff)
+	b, err := os.ReadFile(w.path(storePath + "BCD"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	h, err := hive.Open(b)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if _, err := h.Get(`Objects\`+hivetest.Loader+`\Elements\25000080`, "Element"); !errors.Is(err, hive.ErrNotExist) {
+		t.Errorf("the flag is there: %v; %+v", err, rep)
+	}
+}
+
 // keyless has a Windows that its TPM opens start in Safe Mode, and sees it undone. Each part is
 // a stay in WinPE.
 func (w *winePE) keyless(t *testing.T) {
 	normal := windows.Store(hivetest.Loader, map[string][]hivetest.Key{hivetest.Loader: nil})
 	safe := windows.Store(hivetest.Loader, map[string][]hivetest.Key{hivetest.Loader: {windows.Network()}})
-	w.disk("s", make([]byte, 8192)) // FAT
-	w.mkdir(storePath)
-	w.write(storePath+"BCD", normal)
+	w.bootDisk(t, normal)
 	w.write("wine/drive_c/fake/bcd.cleared", normal)
 	filed := filings()
 	dir, _ := w.lockedDisk(t, "f", filed)
