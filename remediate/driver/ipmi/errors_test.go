@@ -39,6 +39,7 @@ func TestErrors(t *testing.T) {
 		"password too long":   {login: long + "x", want: "passwords of up to 20"},
 		"account of a user":   {bmc: ipmitest.Options{Limited: true}, want: "role of an operator"},
 		"command not allowed": {faults: []ipmitest.Fault{{Kind: ipmitest.Refuse, Code: 0xd4, Skip: 4, Count: -1}}, want: "role of an operator"},
+		"role not given":      {faults: []ipmitest.Fault{{Kind: ipmitest.Refuse, Code: 0x81, Skip: 3}}, want: "role of an operator"},
 		"no suite of ours":    {bmc: ipmitest.Options{Suites: []int{0}}, want: "neither cipher suite 17 nor 3"},
 		"no answer":           {faults: []ipmitest.Fault{{Kind: ipmitest.LostRequest, Count: -1}}, want: "does not answer on UDP", retry: true},
 		"goes away":           {faults: []ipmitest.Fault{{Kind: ipmitest.LostRequest, Skip: 4, Count: -1}}, want: "does not answer on UDP", retry: true},

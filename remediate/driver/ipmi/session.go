@@ -125,7 +125,12 @@ func (v *visit) login(ctx context.Context, suite types.CipherSuiteID) (err error
 
 // rise takes the role that switches power: a session begins with that of a user.
 func (v *visit) rise(ctx context.Context) error {
-	return v.ask(ctx, func() error { _, err := v.client.SetSessionPrivilegeLevel(ctx, role); return err })
+	err := v.ask(ctx, func() error { _, err := v.client.SetSessionPrivilegeLevel(ctx, role); return err })
+	var code *types.ResponseError
+	if errors.As(err, &code) && code.CompletionCode() >= 0x80 && code.CompletionCode() <= 0x82 { // IPMI 2.0, 22.18
+		return types.NewResponseError(types.CodeInsufficientPrivilege, code.Error())
+	}
+	return err
 }
 
 // agreed says whether the BMC took the suite as it was offered: the library would go on with

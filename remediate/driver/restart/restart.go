@@ -94,6 +94,9 @@ func (d *Driver) Enter(context.Context, remediate.Target, remediate.Image) error
 // Leave implements remediate.Driver. A host that is on is left alone; one that is off is
 // started, also if it was off before: it is not known whether one of us left it so.
 func (d *Driver) Leave(ctx context.Context, t remediate.Target, _ remediate.Posture) error {
+	if t.Up {
+		return nil // even if its controller does not answer
+	}
 	sw, at, err := d.opt.Switches.For(t)
 	if err != nil {
 		return err

@@ -265,6 +265,12 @@ func TestObserveAndLeave(t *testing.T) {
 	if r.starts != 1 {
 		t.Errorf("a host that was off was started %d times", r.starts)
 	}
+	r.fake.Order(powertest.Fault{Kind: powertest.LostRequest, Count: -1})
+	up := target(1)
+	up.Up = true
+	if err := d.Leave(t.Context(), up, p); err != nil || r.starts != 1 {
+		t.Errorf("a host that is up: %v, started %d times", err, r.starts)
+	}
 	nowhere := target(1)
 	nowhere.Host.Routes = nil
 	_, observed := d.Observe(t.Context(), nowhere)
@@ -273,5 +279,31 @@ func TestObserveAndLeave(t *testing.T) {
 		if err == nil || !strings.Contains(err.Error(), "nothing can switch it on") {
 			t.Errorf("a host without a controller: %v", err)
 		}
+	}
+}
+
+// TestDeadline: every method returns when its context ends, whatever does not answer.
+func TestDeadline(t *testing.T) {
+	for name, call := range map[string]func(context.Context, *restart.Driver) error{
+		"Observe": func(ctx context.Context, d *restart.Driver) error { _, err := d.Observe(ctx, target(1)); return err },
+		"Repair": func(ctx context.Context, d *restart.Driver) error {
+			_, err := d.Repair(ctx, target(1), nil)
+			return err
+		},
+		"Leave": func(ctx context.Context, d *restart.Driver) error {
+			return d.Leave(ctx, target(1), remediate.Posture{})
+		},
+	} {
+		synctest.Test(t, func(t *testing.T) {
+			r := newRoom(1)
+			r.fake.Order(powertest.Fault{Kind: powertest.Hang, Count: -1})
+			ctx, cancel := context.WithTimeout(t.Context(), time.Second)
+			defer cancel()
+			begin := time.Now()
+			err := call(ctx, r.driver())
+			if took := time.Since(begin); !errors.Is(err, context.DeadlineExceeded) || took != time.Second {
+				t.Errorf("%s had a second and returned %v after %s", name, err, took)
+			}
+		})
 	}
 }

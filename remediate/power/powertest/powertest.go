@@ -35,7 +35,7 @@ type Rig struct {
 	Revive func() // ends a Death
 	Hang   func() // from now on, no request is answered
 	// Few leaves out what the variants of a peer have in common, when one of them has had it
-	// all: the loss of requests that only read.
+	// all: every loss but Death, and that of requests that only read.
 	Few bool
 }
 
@@ -164,13 +164,17 @@ func (s suite) cutEverywhere(t *testing.T, c call) {
 	n := len(r.Requests())
 	r.must(t, cutRule, c.do(t.Context(), r.Switch, r.Target))
 	for n, changes := range r.Requests()[n:] {
-		if !changes && !r.Few {
-			s.cut(t, c, n, LostAfter)
+		var losses []Loss
+		switch {
+		case changes && r.Few:
+			losses = []Loss{Death}
+		case changes:
+			losses = []Loss{LostBefore, LostAfter, Death}
+		case !r.Few:
+			losses = []Loss{LostAfter}
 		}
-		if changes {
-			for _, l := range []Loss{LostBefore, LostAfter, Death} {
-				s.cut(t, c, n, l)
-			}
+		for _, l := range losses {
+			s.cut(t, c, n, l)
 		}
 	}
 }
