@@ -40,10 +40,10 @@ func (p Profile) Modules() []string {
 const (
 	baseModules = `nvme ahci sd_mod sr_mod isofs virtio_blk virtio_scsi virtio_pci virtio_net virtio_rng e1000e
 		fuse dm-mod dm-crypt dm-zero xts cbc ecb essiv aesni_intel aes_generic sha256_generic
-		efivarfs af_packet usb-storage uas xhci_pci`
+		efivarfs af_packet usb-storage uas xhci_pci vfat nls_cp437 nls_ascii`
 	diskModules = `ata_piix ata_generic vmd raid0 raid1 raid10 md_mod loop xhci_hcd ehci_pci ohci_pci uhci_hcd
 		sdhci-pci mmc_block ufshcd-pci vmw_pvscsi mptspi hv_vmbus hv_storvsc xen-blkfront ntfs3
-		vfat nls_cp437 nls_iso8859-1 nls_utf8 nls_ascii crc32c_generic crc32c_intel sha256_ssse3`
+		nls_iso8859-1 nls_utf8 crc32c_generic crc32c_intel sha256_ssse3`
 	raidModules = `megaraid_sas mpt3sas mptsas aacraid hpsa smartpqi arcmsr 3w-9xxx isci pm80xx mvsas nvme-tcp`
 	nicModules  = `e1000 igb igc r8169 realtek 8139cp tg3 bnx2 atlantic alx atl1c sky2 forcedeth
 		vmxnet3 hv_netvsc xen-netfront ena 8021q`

@@ -20,16 +20,16 @@ type disk struct {
 	partition string // GUID in the partition table, lower case; empty where there is none
 	locked    bool   // BitLocker
 	mirrored  bool   // half of a firmware RAID that Linux does not see as one
-	fat       bool   // may be an EFI system partition
+	fat       bool   // an EFI system partition
 }
 
 // passedOver are devices that hold no volume of the host's Windows, by the start of their
 // name. Device-mapper volumes are ours.
 var passedOver = []string{"loop", "ram", "zram", "sr", "dm-", "fd", "mtdblock", "nbd"}
 
-// scan returns the NTFS, BitLocker and FAT volumes among the block devices of a sysfs folder such
-// as /sys/class/block. A device that cannot be read is passed over: it is an empty card
-// reader or a broken disk, and no reason not to look at the others.
+// scan returns the NTFS and BitLocker volumes and EFI system partitions among the block devices
+// of a sysfs folder such as /sys/class/block. A device that cannot be read is passed over: it is
+// an empty card reader or a broken disk, and no reason not to look at the others.
 func scan(sysfs, dev string) ([]disk, error) {
 	entries, err := os.ReadDir(sysfs)
 	if err != nil {
@@ -52,10 +52,14 @@ func scan(sysfs, dev string) ([]disk, error) {
 		if err != nil {
 			continue
 		}
-		whole := name
+		whole, efi := name, false
 		if _, err := os.Stat(filepath.Join(sys, "partition")); err == nil {
 			whole = filepath.Base(filepath.Dir(sys))
-			d.partition = partitionGUID(filepath.Join(dev, whole), sys)
+			p := partitionOf(filepath.Join(dev, whole), sys)
+			d.partition, efi = strings.ToLower(p.GUID), p.Type == gpt.EFISystemPartition
+		}
+		if d.fat && !efi {
+			continue // a stick, a card, or data: nothing that Windows starts from
 		}
 		d.mirrored = firmwareRAID(filepath.Join(dev, whole))
 		out = append(out, d)
@@ -90,33 +94,33 @@ func readSector(path string) ([]byte, error) {
 	return b, err
 }
 
-// partitionGUID looks for the partition that sysfs describes in the table of its disk. The
-// kernel does not tell the GUID itself.
-func partitionGUID(whole, sys string) string {
+// partitionOf looks for the partition that sysfs describes in the table of its disk; it is
+// empty where the table has no GUIDs. The kernel does not tell the GUID itself.
+func partitionOf(whole, sys string) gpt.Partition {
 	const sysfsSector = 512 // whatever the disk's own
 	start, err := readNumber(filepath.Join(sys, "start"))
 	if err != nil {
-		return ""
+		return gpt.Partition{}
 	}
 	sector, err := readNumber(filepath.Join(filepath.Dir(sys), "queue", "logical_block_size"))
 	if err != nil {
-		return ""
+		return gpt.Partition{}
 	}
 	f, err := os.Open(whole)
 	if err != nil {
-		return ""
+		return gpt.Partition{}
 	}
 	defer f.Close()
 	table, err := gpt.Read(f, int(sector), int(sector))
 	if err != nil {
-		return "" // an old partition table has no GUIDs
+		return gpt.Partition{} // an old partition table
 	}
 	for _, p := range table.Partitions {
 		if p.Type != gpt.Unused && p.Start*uint64(sector) == uint64(start)*sysfsSector {
-			return strings.ToLower(p.GUID)
+			return *p
 		}
 	}
-	return ""
+	return gpt.Partition{}
 }
 
 func readNumber(path string) (int64, error) {

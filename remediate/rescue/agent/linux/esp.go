@@ -16,8 +16,7 @@ import (
 	"unbrick/remediate/rescue/wire"
 )
 
-// A bootVolume is a FAT volume, which may be the EFI system partition that Windows is started
-// from. It is an [agent.Volume] and an [agent.Booter].
+// A bootVolume is an EFI system partition. It is an [agent.Volume] and an [agent.Booter].
 type bootVolume struct{ *volume }
 
 // Boots implements agent.Booter.

@@ -29,8 +29,9 @@ type Host struct {
 // Identity says what the firmware says of the host, and its network cards.
 func (h *Host) Identity() (wire.Identity, error) { return readIdentity("/sys/class") }
 
-// Volumes returns the NTFS, BitLocker and FAT volumes on the host's disks. Disks appear late: it
-// looks again until there is one that may hold Windows or its patience ends.
+// Volumes returns the NTFS and BitLocker volumes and the EFI system partitions on the host's
+// disks. Disks appear late: it looks again until there is one that may hold Windows or its
+// patience ends.
 func (h *Host) Volumes(ctx context.Context) ([]agent.Volume, error) {
 	for deadline := time.Now().Add(h.Patience); ; {
 		disks, err := scan("/sys/class/block", "/dev")
@@ -39,7 +40,7 @@ func (h *Host) Volumes(ctx context.Context) ([]agent.Volume, error) {
 		}
 		windows := slices.ContainsFunc(disks, func(d disk) bool { return !d.fat })
 		if !windows && time.Now().After(deadline) {
-			return nil, nil // a stick alone is no disk
+			return nil, nil // this medium's own partition, say
 		}
 		if windows {
 			var volumes []agent.Volume

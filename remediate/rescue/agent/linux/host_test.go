@@ -71,12 +71,12 @@ func TestScan(t *testing.T) {
 	}
 }
 
-func TestPartitionGUID(t *testing.T) {
+func TestPartitionOf(t *testing.T) {
 	testenv.Need(t, "mkntfs", "wimapply", "/usr/sbin/sfdisk")
 	whole := ntfstest.Disk(t, ntfstest.Volume(t, ntfstest.File{Name: "x", Content: "x"}))
 	for start, want := range map[string]string{"2048\n": "aaaaaaaa-bbbb-cccc-dddd-eeeeeeeeeeee", "4096\n": ""} {
 		dir := sysfs(t, map[string]string{"sda/sda1/start": start, "sda/queue/logical_block_size": "512\n"})
-		if got := partitionGUID(whole, filepath.Join(dir, "sda", "sda1")); got != want {
+		if got := strings.ToLower(partitionOf(whole, filepath.Join(dir, "sda", "sda1")).GUID); got != want {
 			t.Errorf("the partition at sector %q is %q, want %q", start, got, want)
 		}
 	}
