@@ -12,7 +12,10 @@ import (
 	"unbrick/playbooks"
 	"unbrick/remediate"
 	"unbrick/remediate/driver/manual"
+	"unbrick/remediate/rescue"
 )
+
+var _ manual.Desk = (*rescue.Server)(nil)
 
 // A desk remembers what it was told, and reports as it is told to.
 type desk struct {

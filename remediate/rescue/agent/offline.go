@@ -107,6 +107,9 @@ func (t *treatment) typedKey(ctx context.Context, ids []string) error {
 	var last error
 	for range maxTyped {
 		key, err := t.person.key(ctx, t.v.Name(), ids)
+		if errors.Is(err, errNoKey) { // nobody knows whether somebody else has one
+			t.report.Unanswered = append(t.report.Unanswered, ids...)
+		}
 		if err != nil {
 			return errors.Join(err, last)
 		}
