@@ -110,8 +110,11 @@ func (t *treatment) typedKey(ctx context.Context, ids []string) error {
 		if errors.Is(err, errNoKey) { // nobody knows whether somebody else has one
 			t.report.Unanswered = append(t.report.Unanswered, ids...)
 		}
+		if err != nil && last != nil {
+			return fmt.Errorf("%w; before that, %v", err, last)
+		}
 		if err != nil {
-			return errors.Join(err, last)
+			return err
 		}
 		t.person.say("Trying it; this may take a minute.\n")
 		var id string

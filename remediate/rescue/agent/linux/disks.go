@@ -74,6 +74,7 @@ func readSignature(path string) (string, error) {
 	}
 	s := string(b[3:11])
 	fat := string(b[54:57]) == fatSignature || string(b[82:85]) == fatSignature
+	fat = fat && !strings.HasPrefix(string(b[43:54]), ownLabel)
 	if fat && s != bitlockerSignature { // whose boot sector says FAT32 as well
 		s = fatSignature
 	}
@@ -82,6 +83,10 @@ func readSignature(path string) (string, error) {
 
 // fatSignature begins the name that a FAT file system has in its boot sector, at 54 or 82.
 const fatSignature = "FAT"
+
+// ownLabel begins the labels of the file systems that the rescue image itself starts from and
+// writes to: they are not the host's.
+const ownLabel = "UNBRICK"
 
 func readSector(path string) ([]byte, error) {
 	f, err := os.Open(path)
