@@ -5,6 +5,7 @@ import (
 	"net"
 	"slices"
 	"strings"
+	"time"
 
 	"github.com/insomniacslk/dhcp/dhcpv4"
 	"github.com/insomniacslk/dhcp/iana"
@@ -36,6 +37,7 @@ func (s *Server) serveDHCP(conn net.PacketConn, p port) {
 		}
 		if err != nil {
 			s.log.Debug("cannot read a DHCP packet", "err", err)
+			s.breathe()
 			continue
 		}
 		m, err := dhcpv4.FromBytes(buf[:n])
@@ -53,6 +55,14 @@ func (s *Server) serveDHCP(conn net.PacketConn, p port) {
 			continue
 		}
 		s.log.Info("network boot offered", "mac", m.ClientHWAddr.String(), "file", reply.BootFileName, "lent", reply.YourIPAddr, "to", to)
+	}
+}
+
+// breathe waits a little, so that a card that is gone does not keep the processor busy.
+func (s *Server) breathe() {
+	select {
+	case <-time.After(100 * time.Millisecond):
+	case <-s.ctx.Done():
 	}
 }
 

@@ -97,11 +97,7 @@ func (h *hosts) allow(macs []string, image string) error {
 	h.mu.Lock()
 	defer h.mu.Unlock()
 	for _, mac := range macs {
-		x := host{MAC: mac, Image: image, Since: h.now().UTC()}
-		if old := h.byMAC[mac]; old != nil {
-			x.IP, x.Lent = old.IP, old.Lent
-		}
-		if err := h.save(x); err != nil {
+		if err := h.save(host{MAC: mac, Image: image, Since: h.now().UTC()}); err != nil {
 			return err
 		}
 	}
@@ -172,6 +168,13 @@ func (h *hosts) tie(mac net.HardwareAddr, ip net.IP) error {
 	x, ok := h.young(h.byMAC[mac.String()])
 	if !ok || x.IP == addr && h.byIP[addr] == x.MAC {
 		return nil
+	}
+	if before := h.byMAC[h.byIP[addr]]; before != nil && before.MAC != x.MAC {
+		lost := *before
+		lost.IP = netip.Addr{}
+		if err := h.save(lost); err != nil {
+			return err
+		}
 	}
 	x.IP = addr
 	return h.save(x)

@@ -5,11 +5,9 @@ import (
 	"context"
 	"errors"
 	"io"
-	"net"
 	"net/http"
 	"net/netip"
 	"net/url"
-	"strings"
 	"time"
 )
 
@@ -120,11 +118,4 @@ type patient struct {
 func (p patient) Write(b []byte) (int, error) {
 	_ = p.rc.SetWriteDeadline(time.Now().Add(stallTime))
 	return p.ResponseWriter.Write(b)
-}
-
-// isPermission says whether a port could not be opened for want of a right. The DHCP library
-// does not wrap what the system said.
-func isPermission(err error) bool {
-	var op *net.OpError
-	return errors.As(err, &op) && strings.Contains(op.Error(), "permission denied") || strings.Contains(err.Error(), "permission denied")
 }

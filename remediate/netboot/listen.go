@@ -4,11 +4,11 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"io/fs"
 	"log/slog"
 	"net"
 	"net/http"
 	"strconv"
+	"strings"
 	"time"
 
 	"github.com/insomniacslk/dhcp/dhcpv4/server4"
@@ -109,7 +109,8 @@ func (s *Server) listenDHCP(addr string) (*net.UDPConn, error) {
 
 func cannotListen(what, addr string, err error) error {
 	err = fmt.Errorf("cannot listen for %s on %s: %w", what, addr, err)
-	if errors.Is(err, fs.ErrPermission) || isPermission(err) {
+	// The DHCP library does not wrap what the system said.
+	if text := err.Error(); strings.Contains(text, "permission denied") || strings.Contains(text, "not permitted") {
 		return fmt.Errorf("%w\nnetwork boot needs ports below 1024: run as root, or once: setcap cap_net_bind_service,cap_net_raw+ep unbrick", err)
 	}
 	return err

@@ -32,6 +32,7 @@ func (s *Server) serveTFTP(conn net.PacketConn) {
 		peer, ok := from.(*net.UDPAddr)
 		if err != nil || !ok {
 			s.log.Debug("cannot read a TFTP packet", "err", err)
+			s.breathe()
 			continue
 		}
 		r, ok := parseRequest(buf[:n])
