@@ -84,16 +84,18 @@ func leftAlone(c *cli.Context, cfg *config, host string) error {
 		return err
 	}
 	defer store.Close()
-	for r, err := range store.Results(c.Context, "", "running") {
-		if errors.Is(err, engine.ErrNoRun) {
-			return nil
-		}
-		if err != nil {
-			return err
-		}
-		if inventory.SameName(r.Host, host) {
-			return usage(fmt.Sprintf("unbrick status shows the run; unbrick cancel %s takes the host out of it", r.Host),
-				"a run is treating %s now (%s)", r.Host, r.Stage)
+	for _, state := range []string{"running", "waiting"} {
+		for r, err := range store.Results(c.Context, "", state) {
+			if errors.Is(err, engine.ErrNoRun) {
+				return nil
+			}
+			if err != nil {
+				return err
+			}
+			if inventory.SameName(r.Host, host) {
+				return usage(fmt.Sprintf("unbrick status shows the run; unbrick cancel %s takes the host out of it", r.Host),
+					"a run has %s now (%s at %s)", r.Host, state, r.Stage)
+			}
 		}
 	}
 	return nil

@@ -181,7 +181,7 @@ func speak(t testing.TB, s *Store) (n int) {
 		if err != nil {
 			t.Fatal(err)
 		}
-		if r.Verdict != remediate.Waiting || r.Reason != "waiting for a technician" {
+		if r.Verdict != remediate.Waiting || r.Reason != "a technician" {
 			t.Errorf("%s waits: %q %q", r.Host, r.Verdict, r.Reason)
 		}
 		what := remediate.Done

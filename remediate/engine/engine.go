@@ -76,8 +76,9 @@ type Engine struct {
 }
 
 // Limits say how much may be done at once. What is 0, Hosts apart, has no limit. Those that
-// the state counts hold for all processes of a run together; a host that waits for a person
-// counts for its technician alone, and one that is to be put back is never held up.
+// the state counts hold for all processes of a run together. A host that waits for a person
+// counts for its technician alone. One that is to be put back, or was taken up again after it
+// waited, is not held up by what its way needs.
 type Limits struct {
 	Hosts          int // in treatment by this process; 64 if 0
 	PerSite        int // in treatment at one site

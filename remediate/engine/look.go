@@ -47,8 +47,9 @@ func (w *worker) lookAfter(ctx context.Context) {
 	}
 }
 
+// lookAtWaiting leaves out those that a person has to put back: that is to be done all the same.
 func (w *worker) lookAtWaiting(ctx context.Context) error {
-	return w.lookAll(ctx, `state = 'waiting'`, nil, func(in ids, evidence string) error {
+	return w.lookAll(ctx, `state = 'waiting' AND stage <> 'leave'`, nil, func(in ids, evidence string) error {
 		if evidence == "" {
 			return nil
 		}

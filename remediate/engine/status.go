@@ -127,7 +127,7 @@ func (s *Store) waits(ctx context.Context, run string) (all []Wait, err error) {
 		if err := rows.Scan(&w.For, &w.Hosts, &since); err != nil {
 			return nil, err
 		}
-		w.For, w.Since = strings.TrimPrefix(w.For, "waiting for "), moment(since)
+		w.Since = moment(since)
 		all = append(all, w)
 	}
 	return all, rows.Err()
@@ -177,8 +177,8 @@ type Result struct {
 	Stage    remediate.Stage   `json:"stage,omitempty"` // of a running or waiting one
 	Verdict  remediate.Verdict `json:"verdict"`         // of a waiting or done one
 	Route    string            `json:"route"`           // the driver of the last way tried
-	Reason   string            `json:"reason"`
-	Attempts []Attempt         `json:"attempts"` // in their order; what was cut off before anything ended is not in it
+	Reason   string            `json:"reason"`          // of a waiting one: for what
+	Attempts []Attempt         `json:"attempts"`        // in their order; what was cut off before anything ended is not in it
 	Due      time.Time         `json:"due,omitzero"`
 	Started  time.Time         `json:"started,omitzero"`
 	Ended    time.Time         `json:"ended,omitzero"`

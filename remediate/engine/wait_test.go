@@ -46,7 +46,7 @@ func TestWait(t *testing.T) {
 				return err == nil && st.Verdicts[remediate.Waiting] == 2 && st.Running == 0 &&
 					len(st.Waits) == 1 && st.Waits[0].For == "a person" && st.Waits[0].Hosts == 2 && !st.Waits[0].Since.IsZero()
 			})
-			if h := result(t, r.other, "h"); h.State != "waiting" || string(h.Stage) != c.stage || h.Reason != "waiting for a person" {
+			if h := result(t, r.other, "h"); h.State != "waiting" || string(h.Stage) != c.stage || h.Reason != "a person" {
 				t.Errorf("%+v", h)
 			}
 			if err := r.other.Wake(ctx, "", "h", remediate.Note{By: "kim", What: remediate.Remarked}); err != nil { // which is no answer
@@ -119,6 +119,8 @@ func TestUpWhileWaiting(t *testing.T) {
 			if sum, err := r.end(); err != nil || sum.Verdicts[remediate.Healthy] != 1 {
 				t.Errorf("%+v, %v", sum, err)
 			}
+			y.mu.Lock()
+			defer y.mu.Unlock()
 			if h := result(t, s, "h"); h.Evidence != "answers" || y.repaired["h"] {
 				t.Errorf("%+v", h)
 			}

@@ -124,7 +124,7 @@ func (t *treatment) failure(ctx context.Context, s remediate.Stage, out output, 
 	case errors.As(err, &skip) && s == remediate.Check:
 		out.Outcome, out.Reason = remediate.Skip, skip.Why
 	case errors.As(err, &wait):
-		out.Waiting, out.Reason = true, wait.Error()
+		out.Waiting, out.Reason = true, wait.For
 	case errors.As(err, &final):
 		out.Final = true
 	case errors.As(cause, &budget):
@@ -223,7 +223,7 @@ func (t *treatment) enter(ctx context.Context, driver remediate.Driver, target r
 
 func (t *treatment) repair(ctx context.Context, driver remediate.Driver, target remediate.Target) (output, error) {
 	if evidence, err := t.seenWhileWaiting(ctx, target.Notes); err != nil || evidence != "" {
-		return output{Outcome: remediate.Up, Evidence: evidence}, err
+		return output{Outcome: remediate.Up, Evidence: evidence, Reason: "up while it waited for a person"}, err
 	}
 	var report remediate.Report
 	var err error
