@@ -164,13 +164,14 @@ var winpeshl = crlf(`[LaunchApps]
 %SYSTEMROOT%\System32\cmd.exe, /c %SYSTEMROOT%\System32\startnet.cmd
 `)
 
-// startnet loads the drivers, starts the network, and runs the agent, which ends in power off
-// or reboot by itself. When it does not, WinPE reboots.
+// startnet loads the drivers, starts the network, and runs the agent, which asks for power off
+// or reboot itself. When it could not, WinPE reboots; not after it did, since a reboot that is
+// ordered behind a power off may take its place.
 var startnet = crlf(`@echo off
 if exist %SystemDrive%\unbrick\drivers for /r %SystemDrive%\unbrick\drivers %%I in (*.inf) do drvload "%%I"
 wpeinit
 %SystemDrive%\unbrick\unbrick-agent.exe winpe
-wpeutil reboot
+if not %errorlevel% == 0 wpeutil reboot
 `)
 
 func crlf(s string) string { return strings.ReplaceAll(s, "\n", "\r\n") }

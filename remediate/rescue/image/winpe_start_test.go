@@ -11,8 +11,8 @@ import (
 	"unbrick/remediate/rescue/image"
 )
 
-// TestStartnet runs what WinPE runs, with Wine's cmd: drivers, network, agent, and the end
-// should the agent come to none, in that order.
+// TestStartnet runs what WinPE runs, with Wine's cmd: drivers, network, agent, in that order,
+// and a reboot if the agent did not see to the end.
 func TestStartnet(t *testing.T) {
 	testenv.Need(t, "wine", "wineboot", "wineserver", "x86_64-w64-mingw32-gcc", "wimupdate", "wimapply", "xorriso", "go")
 	prefix := filepath.Join(t.TempDir(), "wine")
@@ -63,14 +63,22 @@ func TestStartnet(t *testing.T) {
 			t.Fatal(err)
 		}
 	}
-	said := wine("wine", "cmd", "/c", `C:\windows\system32\startnet.cmd`)
-	b, err := os.ReadFile(filepath.Join(c, "called"))
-	if err != nil {
-		t.Fatalf("%v\n%s", err, said)
-	}
-	lines := strings.Fields(strings.NewReplacer(`"`, "", "sub dir", "sub-dir").Replace(strings.ToLower(string(b))))
-	want := `drvload c:\unbrick\drivers\1\sub-dir\vmd.inf drvload c:\unbrick\drivers\2\nic.inf wpeinit c:\unbrick\unbrick-agent.exe winpe wpeutil reboot`
-	if got := strings.Join(lines, " "); got != want {
-		t.Errorf("called\n%s\nnot\n%s\n%s", got, want, said)
+	const loads = `drvload c:\unbrick\drivers\1\sub-dir\vmd.inf drvload c:\unbrick\drivers\2\nic.inf wpeinit c:\unbrick\unbrick-agent.exe winpe`
+	for _, tt := range []struct{ name, want string }{{"ends", loads}, {"crashes", loads + " wpeutil reboot"}} {
+		if tt.name == "crashes" {
+			if err := os.WriteFile(filepath.Join(c, "crash"), nil, 0o600); err != nil {
+				t.Fatal(err)
+			}
+		}
+		said := wine("wine", "cmd", "/c", `C:\windows\system32\startnet.cmd`)
+		b, err := os.ReadFile(filepath.Join(c, "called"))
+		if err != nil {
+			t.Fatalf("%v\n%s", err, said)
+		}
+		os.Remove(filepath.Join(c, "called"))
+		words := strings.Fields(strings.NewReplacer(`"`, "", "sub dir", "sub-dir").Replace(strings.ToLower(string(b))))
+		if got := strings.Join(words, " "); got != tt.want {
+			t.Errorf("where the agent %s were called\n%s\nnot\n%s\n%s", tt.name, got, tt.want, said)
+		}
 	}
 }
