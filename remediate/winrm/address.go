@@ -4,6 +4,7 @@ import (
 	"fmt"
 	"net"
 	"net/url"
+	"regexp"
 	"strconv"
 	"strings"
 )
@@ -27,6 +28,8 @@ const (
 	portHTTP  = "5985"
 	portHTTPS = "5986"
 )
+
+var hostName = regexp.MustCompile(`^[A-Za-z0-9_]([A-Za-z0-9_.-]*[A-Za-z0-9_.])?$`)
 
 // CheckAddress says what is wrong with an address, without connecting to it.
 func CheckAddress(text string) error {
@@ -74,8 +77,8 @@ func parseAddress(text string) (address, error) {
 	if n, err := strconv.ParseUint(port, 10, 16); err != nil || n == 0 {
 		return bad("its port is no number from 1 to 65535")
 	}
-	if host == "" || strings.ContainsAny(host, " /\\@?#\"'<>&\t\r\n") {
-		return bad("it has no host, or one with characters that no host has")
+	if net.ParseIP(host) == nil && !hostName.MatchString(host) {
+		return bad("it has no host name and no IP address")
 	}
 	a.name, a.host = host, net.JoinHostPort(host, port)
 	return a, nil

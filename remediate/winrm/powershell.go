@@ -26,7 +26,7 @@ func PowerShellLine() string {
 	for _, u := range utf16.Encode([]rune(bootstrap)) {
 		b = binary.LittleEndian.AppendUint16(b, u)
 	}
-	return "powershell.exe -NoLogo -NoProfile -NonInteractive -ExecutionPolicy Bypass -OutputFormat Text -EncodedCommand " +
+	return "powershell.exe -NoLogo -NoProfile -NonInteractive -OutputFormat Text -EncodedCommand " +
 		base64.StdEncoding.EncodeToString(b)
 }
 

@@ -9,11 +9,14 @@ import (
 	"testing"
 	"time"
 
+	"unbrick/bitlocker/rotation"
 	"unbrick/inventory/secret"
 	"unbrick/remediate/tlspin"
 	"unbrick/remediate/winrm"
 	"unbrick/remediate/winrm/winrmtest"
 )
+
+var _ rotation.Runner = winrm.Runner{}
 
 const password = "correct horse battery"
 

@@ -1,6 +1,7 @@
 // Package drivertest is for those who write a driver, and for those who use one.
 //
-// [Run] is the suite that every driver passes. [Fake] is a driver that works on hosts that
+// [Run] is the suite that every driver passes that boots an image, and [RunRepairer] that of
+// drivers that repair in place. [Fake] is a driver that works on hosts that
 // are not there ([World]), with faults to order: the engine is tested on it.
 package drivertest
 

@@ -157,65 +157,83 @@ func (p *plan) keep(i int) string { return fmt.Sprintf(`%s\%s\%d`, keepBase, p.i
 
 // parseLook reads what a lookLine printed.
 func parseLook(out []byte, directory string) (root string, st standing, err error) {
-	var f *seen
-	var body bytes.Buffer
-	inBody, whole, timed := false, false, true
-	finish := func() error {
-		if f == nil {
-			return nil
+	l := looker{directory: directory}
+	for line := range strings.Lines(string(out)) {
+		if err := l.line(strings.TrimSpace(line)); err != nil {
+			return "", st, err
 		}
-		b, err := base64.StdEncoding.DecodeString(body.String())
-		if err != nil || int64(len(b)) != f.Size || !timed {
+	}
+	if !l.whole || !validRoot(l.root) {
+		return "", st, errNoSurvey
+	}
+	return l.root, l.standing, nil
+}
+
+// A looker reads the lines in their order.
+type looker struct {
+	standing
+	root, directory string
+	whole           bool  // the end came
+	file            *seen // whose content and time come next; nil if they do not matter
+	body            bytes.Buffer
+	inBody, timed   bool
+}
+
+func (l *looker) line(line string) error {
+	rest, ours := strings.CutPrefix(line, "unbrick ")
+	switch {
+	case ours:
+		return l.ours(rest)
+	case strings.HasPrefix(line, "-----BEGIN"):
+		l.inBody = true
+	case strings.HasPrefix(line, "-----END"):
+		l.inBody = false
+	case l.inBody:
+		l.body.WriteString(line)
+	case l.file != nil && strings.HasPrefix(line, "LastModified="):
+		t, err := cimTime(line[len("LastModified="):])
+		l.file.Time, l.timed = t, err == nil
+	}
+	return nil
+}
+
+// ours reads a line that lookLine's own words begin.
+func (l *looker) ours(text string) (err error) {
+	if err := l.finish(); err != nil {
+		return err
+	}
+	kind, rest, _ := strings.Cut(text, " ")
+	switch kind {
+	case "root":
+		l.root = rest
+	case "there":
+		l.There = true
+	case "end":
+		l.whole = true
+	case "file", "kept":
+		l.file, err = l.add(kind, rest)
+	}
+	return err
+}
+
+// finish makes sure that the file before was read whole, and has a time.
+func (l *looker) finish() error {
+	if f := l.file; f != nil {
+		b, err := base64.StdEncoding.DecodeString(l.body.String())
+		if err != nil || int64(len(b)) != f.Size || !l.timed {
 			return fmt.Errorf("%s was not read", f.name())
 		}
 		sum := sha256.Sum256(b)
 		f.SHA256, f.Head = hex.EncodeToString(sum[:]), b[:min(len(b), 64)]
-		f = nil
-		return nil
 	}
-	for line := range strings.Lines(string(out)) {
-		line = strings.TrimSpace(line)
-		word, rest, ours := strings.Cut(line, " ")
-		switch {
-		case ours && word == "unbrick":
-			if err := finish(); err != nil {
-				return "", st, err
-			}
-			body.Reset()
-			timed, inBody = false, false
-			kind, rest, _ := strings.Cut(rest, " ")
-			switch kind {
-			case "root":
-				root = rest
-			case "there":
-				st.There = true
-			case "end":
-				whole = true
-			case "file", "kept":
-				if f, err = st.add(kind, rest, root, directory); err != nil {
-					return "", st, err
-				}
-			}
-		case strings.HasPrefix(line, "-----BEGIN"):
-			inBody = true
-		case strings.HasPrefix(line, "-----END"):
-			inBody = false
-		case inBody:
-			body.WriteString(line)
-		case f != nil && strings.HasPrefix(line, "LastModified="):
-			f.Time, err = cimTime(line[len("LastModified="):])
-			timed = err == nil
-		}
-	}
-	if !whole || !validRoot(root) {
-		return "", st, errNoSurvey
-	}
-	return root, st, nil
+	l.file, l.timed, l.inBody = nil, false, false
+	l.body.Reset()
+	return nil
 }
 
 // add notes a file. A directory of the kept ones is nil, and so is a file further down than
 // the step's own directory.
-func (st *standing) add(kind, text, root, directory string) (*seen, error) {
+func (l *looker) add(kind, text string) (*seen, error) {
 	size, rest, _ := strings.Cut(text, " ")
 	attributes, path, ok := strings.Cut(rest, " ")
 	n, err := strconv.ParseInt(size, 10, 64)
@@ -224,7 +242,7 @@ func (st *standing) add(kind, text, root, directory string) (*seen, error) {
 	}
 	f := &seen{Path: path, Size: n}
 	if kind == "file" {
-		dir := root + `\` + strings.ReplaceAll(directory, "/", `\`) + `\`
+		dir := l.root + `\` + strings.ReplaceAll(l.directory, "/", `\`) + `\`
 		if !strings.EqualFold(path, dir+f.base()) {
 			return nil, nil
 		}
@@ -235,9 +253,9 @@ func (st *standing) add(kind, text, root, directory string) (*seen, error) {
 	case n > maxPlain:
 		return nil, fmt.Errorf("%s has %d bytes, and the plain form reads %d", path, n, maxPlain)
 	}
-	list := &st.Files
+	list := &l.Files
 	if kind == "kept" {
-		list = &st.Kept
+		list = &l.Kept
 	}
 	*list = append(*list, *f)
 	return &(*list)[len(*list)-1], nil

@@ -37,7 +37,7 @@ func newBottle(t *testing.T) *bottle {
 		cmd.Env = b.env()
 		cmd.Run()
 	})
-	b.cmd(t, "wine", "wineboot", "-i")
+	b.stay(t)
 	image, err := os.ReadFile(tools)
 	if err != nil {
 		t.Fatal(err)
@@ -52,12 +52,31 @@ func (b *bottle) env() []string {
 	return append(os.Environ(), "WINEPREFIX="+filepath.Join(b.dir, "prefix"), "WINEDEBUG=-all", "DISPLAY=", `WINEPATH=C:\tools`)
 }
 
-func (b *bottle) cmd(t *testing.T, args ...string) {
+// stay starts a program that waits, so that Wine does not start anew for every command.
+func (b *bottle) stay(t *testing.T) {
 	t.Helper()
-	cmd := exec.Command(args[0], args[1:]...)
+	cmd := exec.Command("wine", "cmd.exe", "/d", "/q")
 	cmd.Env = b.env()
-	if out, err := cmd.CombinedOutput(); err != nil {
-		t.Fatalf("%v: %v\n%s", args, err, out)
+	cmd.SysProcAttr = &syscall.SysProcAttr{Pdeathsig: syscall.SIGKILL}
+	in, err := cmd.StdinPipe()
+	if err == nil {
+		cmd.Stdout, err = os.Create(filepath.Join(b.dir, "stay"))
+	}
+	if err == nil {
+		err = cmd.Start()
+	}
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { in.Close(); cmd.Wait() })
+	in.Write([]byte("mkdir C:\\tools\r\n"))
+	for end := time.Now().Add(2 * time.Minute); ; time.Sleep(20 * time.Millisecond) {
+		if _, err := os.Stat(b.path("tools")); err == nil {
+			return
+		}
+		if time.Now().After(end) {
+			t.Fatal("Wine does not start")
+		}
 	}
 }
 

@@ -12,8 +12,8 @@ type Kind string
 // The kinds of a fault.
 const (
 	DropBefore   Kind = "dropped before it was done" // the connection breaks
-	DropAfter    Kind = "dropped after it was done" // not of logins
-	Crash        Kind = "crash after it was done"   // no answer, and the host is dead until Revive; not of logins
+	DropAfter    Kind = "dropped after it was done"  // not of logins
+	Crash        Kind = "crash after it was done"    // no answer, and the host is dead until Revive; not of logins
 	CrashBefore  Kind = "crash before it was done"
 	Hang         Kind = "hang"         // no answer, the connection stays
 	Rebooted     Kind = "rebooted"     // every shell is gone
