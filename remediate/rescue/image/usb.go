@@ -20,6 +20,9 @@ const dataSize = 64 << 20
 // an empty FAT file system for what the stick brings back. Nothing else than the image is
 // needed for it: it works on any platform.
 func USB(name string, img *Image, cfg wire.Config) (err error) {
+	if img.Manifest.Profile == WinPE {
+		return errors.New("cannot make a stick of a WinPE image: it starts from CDs alone; make it of one that unbrick image build made")
+	}
 	if cfg.Stick == nil {
 		return errors.New("cannot make a stick of the configuration of one host")
 	}

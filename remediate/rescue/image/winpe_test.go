@@ -13,6 +13,7 @@ import (
 	"unbrick/remediate/lab/testenv"
 	"unbrick/remediate/rescue"
 	"unbrick/remediate/rescue/image"
+	"unbrick/remediate/rescue/wire"
 )
 
 // Microsoft's parts cannot be had here: the boot files are dummies, and the WIM has the names
@@ -112,6 +113,10 @@ func checkServed(t *testing.T, out string) {
 		t.Fatal(err)
 	}
 	defer f.Close()
+	stick := filepath.Join(t.TempDir(), "stick.img")
+	if err := image.USB(stick, img, wire.Config{Stick: &wire.Stick{ID: "00000001"}}); err == nil || !strings.Contains(err.Error(), "WinPE") {
+		t.Errorf("a stick: %v", err)
+	}
 	if img.ConfigOffset != base.ConfigOffset || img.Size != base.Size {
 		t.Errorf("%d and %d, %d and %d", img.ConfigOffset, base.ConfigOffset, img.Size, base.Size)
 	}
