@@ -145,12 +145,27 @@ func (d *decoder) playbook(n ast.Node) *Playbook {
 		"steps": func(n ast.Node) {
 			for _, n := range d.list(n, maxSteps, "steps") {
 				if s := d.step(n); s != nil {
+					d.check(n, checkOrder(pb.Steps, s))
 					pb.Steps = append(pb.Steps, s)
 				}
 			}
 		},
 	}, "name", "title", "steps")
 	return pb
+}
+
+// checkOrder refuses a step that asks for a file which a step before it has removed by then.
+func checkOrder(before []Step, s Step) error {
+	r, ok := s.(*Registry)
+	if !ok || r.With == nil {
+		return nil
+	}
+	for _, b := range before {
+		if rm, ok := b.(*Remove); ok && foldEqual(rm.Directory, r.With.Directory) && foldEqual(rm.Glob, r.With.Glob) {
+			return errors.New("the file of with is removed by a step before this one: put this step first")
+		}
+	}
+	return nil
 }
 
 // step decodes one step by the table of kinds. To add a kind is a row here, a case in

@@ -85,6 +85,8 @@ func TestParseStepsRefuses(t *testing.T) {
 		{"neither", "      set: 4\n", "", "5:7", "give one of the two", true},
 		{"no value", "      value: Start\n", "", "5:7", `registry lacks "value"`, true},
 		{"file by its name alone", "set: 4", "set: 4\n      with: {directory: System32, glob: acme.sys}", "12:13", "never removed by its name alone", true},
+		{"after the file is gone", "registry:", "remove: {directory: System32, glob: acme.sys, sha256: [" + strings.Repeat("0a", 32) + "]}\n  - registry:\n      with: {directory: system32, glob: ACME.sys, sha256: [" + strings.Repeat("0a", 32) + "]}",
+			"5:5", "put this step first", false},
 		{"hives that are none", "registry:", "hives: {names: [HARDWARE]}\n  - registry:", "4:21", "a hive is one of", true},
 		{"replay", "registry:", "hives: {replay: all}\n  - registry:", "4:21", "replay is damaged or dirty", true},
 		{"safeboot has no keys", "registry:", "safeboot: {mode: off}\n  - registry:", "4:16", `safeboot has no "mode"`, true},

@@ -466,3 +466,25 @@ func TestAsideProvesNothing(t *testing.T) {
 		t.Errorf("%+v, %v", r, err)
 	}
 }
+
+// Every installation on a volume is put right, and each is named; one that cannot be read
+// keeps the other from nothing.
+func TestSeveralInstallations(t *testing.T) {
+	v := registered()
+	for _, f := range v.Files() {
+		if strings.HasPrefix(f.Path, "Windows/") {
+			v.Add("Windows.old/"+f.Path, bad, f.Content)
+		}
+	}
+	v.Add("Broken/WINNT/System32/config/SYSTEM", bad, []byte("regf"))
+	found, err := (&playbooks.Playbook{Steps: []playbooks.Step{driver()}}).Apply(v, keeper(t))
+	if err == nil || !strings.Contains(err.Error(), "Broken/WINNT") || len(found) != 3 || found[0].Verdict != playbooks.Unreadable {
+		t.Fatalf("%+v, %v", found, err)
+	}
+	for i, root := range []string{"Windows", "Windows.old/Windows"} {
+		f := found[i+1]
+		if f.Root != root || f.Verdict != playbooks.Faulty || len(f.Values) != 2 || !f.Values[0].Changed || !strings.HasPrefix(f.Values[0].Path, root+"/") {
+			t.Errorf("%+v", f)
+		}
+	}
+}

@@ -18,7 +18,7 @@ import (
 )
 
 // MaxSize is the size in bytes of the largest hive that is read: they are held in memory.
-const MaxSize = 512 << 20
+const MaxSize = 256 << 20
 
 // ErrNotExist means that there is no such key or value. It is fs.ErrNotExist.
 var ErrNotExist = fs.ErrNotExist

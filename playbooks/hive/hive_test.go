@@ -101,3 +101,14 @@ func TestReal(t *testing.T) {
 	}
 	t.Logf("%q", names)
 }
+
+// BenchmarkOpen is the load test of a hive that Windows made.
+func BenchmarkOpen(b *testing.B) {
+	hiveFile := real(b)
+	b.SetBytes(int64(len(hiveFile)))
+	for b.Loop() {
+		if _, err := hive.Open(hiveFile); err != nil {
+			b.Fatal(err)
+		}
+	}
+}

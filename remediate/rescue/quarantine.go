@@ -43,7 +43,7 @@ func (s *Server) quarantine(c *call, _ *claim) (any, error) {
 }
 
 func (s *Server) tooLarge() error {
-	return refuse(http.StatusRequestEntityTooLarge, "a file that is to be removed is larger than the %d bytes that this server keeps; allow more, or remove it by hand", s.cfg.MaxQuarantine)
+	return refuse(http.StatusRequestEntityTooLarge, "a file that is to be removed or changed is larger than the %d bytes that this server keeps; allow more, or remove it by hand", s.cfg.MaxQuarantine)
 }
 
 // keep writes the body to its place, whole and checked, or not at all.

@@ -71,7 +71,7 @@ type Config struct {
 
 	TokenTTL      time.Duration // how old a token may be at hello; 2h if zero
 	MaxStreams    int           // images served at the same time; 256 if zero
-	MaxQuarantine int64         // bytes of one quarantined file; 64 MiB if zero
+	MaxQuarantine int64         // bytes of one quarantined file; 256 MiB if zero: a SOFTWARE hive has 100
 	Poll          time.Duration // how often Repair looks for a report that another process took; 15s if zero
 
 	Log *slog.Logger
@@ -156,7 +156,7 @@ func (cfg Config) complete() (Config, error) {
 	def(&cfg.ImageListen, ":8080")
 	def(&cfg.TokenTTL, 2*time.Hour)
 	def(&cfg.MaxStreams, 256)
-	def(&cfg.MaxQuarantine, 64<<20)
+	def(&cfg.MaxQuarantine, 256<<20)
 	def(&cfg.Poll, 15*time.Second)
 	if cfg.Terms == nil {
 		cfg.Terms = func(remediate.Target) Terms { return Terms{} }
