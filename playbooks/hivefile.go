@@ -113,6 +113,7 @@ func (f *hiveFile) settle(v Volume) error {
 	}
 	const base = 4096
 	half := bytes.Clone(f.now.Primary)
+	clear(half[:base]) // there may be less of it: no base block is dirty too
 	copy(half[:base], f.primary)
 	if err := f.write(v, half, f.now.Primary); err != nil {
 		return err

@@ -312,24 +312,26 @@ func TestRegistryOnDirty(t *testing.T) {
 func TestCutOff(t *testing.T) {
 	_, _, w := states(t)
 	cut := errors.New("the power is gone")
-	for _, dirty := range []bool{false, true} {
+	taken := keep(func(_ playbooks.File, r io.Reader) error { _, err := io.Copy(io.Discard, r); return err })
+	for _, primary := range [][]byte{nil, w.Begun, w.Filled, append(make([]byte, 600), w.Begun[600:]...), w.Begun[:100], {}} {
+		dirty := primary != nil
 		for n := 1; ; n++ {
 			done := false
-			for _, part := range []int{0, 512, 4096, 4096 + 1024, 1 << 20} {
+			for _, part := range []int{0, 512, 4096, 4096 + 1024, 8192, 1 << 20} {
 				v := registered()
 				if dirty {
-					v.Add(config+"SYSTEM", bad, w.Begun).Add(config+"SYSTEM.LOG1", bad, w.Log)
+					v.Add(config+"SYSTEM", bad, primary).Add(config+"SYSTEM.LOG1", bad, w.Log)
 				}
 				pb := &playbooks.Playbook{Steps: []playbooks.Step{&playbooks.Hives{Replay: playbooks.ReplayDirty}, driver()}}
 				c := &cutter{Volume: v, left: n, part: part, err: cut}
-				_, err := pb.Apply(c, keeper(t))
+				_, err := pb.Apply(c, taken)
 				if done = err == nil; done {
 					break
 				}
 				if !errors.Is(err, cut) {
 					t.Fatal(err)
 				}
-				found, err := pb.Apply(v, keeper(t))
+				found, err := pb.Apply(v, taken)
 				if err != nil {
 					t.Fatalf("dirty %v, write %d, %d bytes of it: %v\n%+v", dirty, n, part, err, found)
 				}
