@@ -42,6 +42,7 @@ var mayImport = []struct {
 	{"remediate", []string{"inventory", "playbooks"}},
 	{"remediate/engine", []string{"inventory", "playbooks", "remediate", "remediate/probe", "remediate/schedule"}},
 	{"remediate/schedule", []string{"inventory", "inventory/calendar", "remediate"}},
+	{"remediate/schedule/*", []string{"inventory", "inventory/calendar", "remediate", "remediate/schedule", "remediate/schedule/forecast"}},
 	{"remediate/probe", []string{"inventory", "remediate"}},
 	{"remediate/probe/*", []string{"inventory", "inventory/rest", "inventory/secret", "remediate"}},
 	{"remediate/tlspin", nil},

@@ -2,9 +2,12 @@
 //
 // It is pure: no I/O, and no clock of its own. The same inputs give the same order.
 //
-// This is its first form: the order is by opening, earliest first, which serves the sites in
-// the order in which they need their hosts. It does not yet weigh a site's backlog against
-// its slots, and knows no public holidays.
+// A [Builder] counts the hosts of a fleet into a [Fleet]: a site has a queue for each [Pool],
+// and in it buckets of hosts that are the same to the plan. A [Dispatcher] works on those counts
+// and takes the bucket that the [Index] puts first; a [Planner] names the hosts for a run that
+// goes on. What is beside it: package forecast looks ahead, package halt stops what goes wrong.
+//
+// [Order] and [Late] are the first form: by opening alone.
 package schedule
 
 import (
@@ -49,7 +52,7 @@ func Order(hosts []inventory.Host, now time.Time) []Item {
 		p := cal.PlaceOf(h)
 		o, ok := known[p]
 		if !ok {
-			o = open(cal, p, now)
+			o = openingOf(cal, p, now)
 			known[p] = o
 		}
 		items[i] = Item{
@@ -74,8 +77,8 @@ type opening struct {
 	why   string
 }
 
-// open returns when a place opens, in words too.
-func open(cal *calendar.Calendar, p calendar.Place, now time.Time) opening {
+// openingOf returns when a place opens, in words too.
+func openingOf(cal *calendar.Calendar, p calendar.Place, now time.Time) opening {
 	o, err := cal.Opening(p, now)
 	switch {
 	case err != nil:

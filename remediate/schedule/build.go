@@ -1,0 +1,333 @@
+package schedule
+
+import (
+	"cmp"
+	"fmt"
+	"maps"
+	"math"
+	"slices"
+	"strings"
+	"time"
+
+	"unbrick/inventory"
+	"unbrick/inventory/calendar"
+	"unbrick/remediate"
+)
+
+// A Builder makes a [Fleet] of hosts, one after the other: they need not be held. The order in
+// which they come does not matter.
+type Builder struct {
+	opts   Options
+	sites  map[string]*siteDraft
+	opens  map[calendar.Place]opening
+	chains map[string]*chain
+	names  []string
+	hosts  []draftMember
+	tokens map[string]int32
+	notes  map[string]int
+	ways   []string // by name, once the hosts are there
+}
+
+// siteDraft is a site while it grows.
+type siteDraft struct {
+	Place
+	id    int32
+	first opening // the first of its hosts' known ones
+	piles []pile
+	caps  *siteCaps
+}
+
+// siteCaps are caps that were given with the hosts.
+type siteCaps struct{ slots, hands int }
+
+// A pile is hosts of a site that are the same to the plan.
+type pile struct {
+	chain  *chain
+	tier   inventory.Tier
+	class  uint8
+	always bool
+	due    time.Time // zero if not known
+	hosts  int32
+}
+
+type draftMember struct {
+	site          *siteDraft
+	pile, index   int32
+	group, subnet int32
+}
+
+// A chain is the ways that a host of a model goes, one after the other.
+type chain struct {
+	model string
+	ways  []string
+	again []float32
+	text  string
+	kind  int32 // of its first way; -1 before the kinds are known
+}
+
+// NewBuilder returns a Builder without hosts.
+func NewBuilder(o Options) *Builder {
+	o.fill()
+	return &Builder{opts: o, sites: map[string]*siteDraft{}, opens: map[calendar.Place]opening{},
+		chains: map[string]*chain{}, tokens: map[string]int32{}, notes: map[string]int{}}
+}
+
+// Add counts a host in. What its site says and its own row left out is filled in first. It
+// returns false if the host cannot be treated: that is counted at its site. index is the
+// caller's own number of the host.
+func (b *Builder) Add(host *inventory.Host, index int) bool {
+	h := *host
+	b.opts.Sites.Fill(&h)
+	s := b.site(Place{Site: h.Site, Country: h.Country, Region: h.Region, Zone: h.TimeZone})
+	place := b.opts.Calendar.PlaceOf(&h)
+	open, ok := b.opens[place]
+	if !ok {
+		open = openingOf(b.opts.Calendar, place, b.opts.Start)
+		b.opens[place] = open
+	}
+	for _, n := range open.Notes {
+		b.notes[n]++
+	}
+	if !open.known {
+		b.notes[strings.TrimPrefix(open.why, "last: ")]++
+	} else if s.first.At.IsZero() || open.At.Before(s.first.At) {
+		s.first = open
+	}
+	ways := b.opts.Ladder.Ways(h)
+	why := ""
+	if b.opts.Held != nil {
+		why = b.opts.Held(&h)
+	}
+	if why == "" && len(ways) == 0 {
+		why = "no way in"
+	}
+	if why != "" {
+		if s.Held == nil {
+			s.Held = map[string]int{}
+		}
+		s.Held[why]++
+		return false
+	}
+	p := pile{chain: b.chainOf(b.opts.Model(&h), ways), tier: h.Tier, class: noService, always: open.Always, due: open.At}
+	if c := b.opts.Service(&h); c > 0 && c < noService {
+		p.class = uint8(c)
+	}
+	i := s.add(p, 1)
+	if b.opts.Names {
+		m := draftMember{site: s, pile: i, index: int32(index)}
+		if h.Group != "" {
+			m.group = b.token("group " + h.Group)
+		}
+		for _, r := range ways {
+			if net := remediate.Subnet(h, r); net != "" && m.subnet == 0 && b.opts.Limits.PerSubnet > 0 {
+				m.subnet = b.token("subnet " + net) // of its controller: there is one
+			}
+		}
+		b.names, b.hosts = append(b.names, h.Name), append(b.hosts, m)
+	}
+	return true
+}
+
+// A Crowd is hosts that are the same to the plan, for fleets that are made up.
+type Crowd struct {
+	Place
+	Slots, Technicians int
+	Ways               []string
+	Again              []float32 // the share of failures, of each way, that it is tried on again
+	Tier               inventory.Tier
+	Always             bool
+	Due                time.Time
+}
+
+// AddCrowd counts n equal hosts in.
+func (b *Builder) AddCrowd(c Crowd, n int) {
+	s := b.site(c.Place)
+	s.caps = &siteCaps{c.Slots, c.Technicians}
+	if s.first.At.IsZero() || c.Due.Before(s.first.At) {
+		s.first.At = c.Due
+	}
+	s.add(pile{chain: b.chain("", c.Ways, c.Again), tier: c.Tier, class: noService, always: c.Always, due: c.Due}, n)
+}
+
+// Notes returns what was assumed of the hosts because nobody said it, and of how many.
+func (b *Builder) Notes() map[string]int { return maps.Clone(b.notes) }
+
+// site returns a site that is known already, or begins it. Of places that differ the first by
+// alphabet counts, whatever order they came in.
+func (b *Builder) site(p Place) *siteDraft {
+	s := b.sites[p.Site]
+	if s == nil {
+		p.Site, p.Country, p.Region, p.Zone = strings.Clone(p.Site), strings.Clone(p.Country), strings.Clone(p.Region), strings.Clone(p.Zone)
+		s = &siteDraft{Place: p}
+		b.sites[p.Site] = s
+	}
+	least := func(have *string, v string) {
+		if *have != v && v != "" && (*have == "" || v < *have) {
+			*have = strings.Clone(v)
+		}
+	}
+	least(&s.Country, p.Country)
+	least(&s.Region, p.Region)
+	least(&s.Zone, p.Zone)
+	return s
+}
+
+// add counts n hosts to their pile and returns it.
+func (s *siteDraft) add(p pile, n int) int32 {
+	s.Hosts += n
+	for i := range s.piles {
+		q := &s.piles[i]
+		if q.chain == p.chain && q.tier == p.tier && q.class == p.class && q.always == p.always && q.due.Equal(p.due) {
+			q.hosts += int32(n)
+			return int32(i)
+		}
+	}
+	p.hosts = int32(n)
+	s.piles = append(s.piles, p)
+	return int32(len(s.piles) - 1)
+}
+
+func (b *Builder) token(name string) int32 {
+	t, ok := b.tokens[name]
+	if !ok {
+		t = int32(len(b.tokens) + 1)
+		b.tokens[name] = t
+	}
+	return t
+}
+
+// chainOf returns the ways of a host as [remediate.Climb] goes them if each of them fails after
+// it got in: round after round, and a person at the end.
+func (b *Builder) chainOf(model string, routes []inventory.Route) *chain {
+	var ways []string
+	tries := func(way string) int { return cmp.Or(b.opts.Ladder.Rung(way).Tries, b.opts.Attempts) }
+	for round, more := 0, true; more; round++ {
+		more = false
+		for _, r := range routes {
+			if r.Driver != remediate.Manual && tries(r.Driver) > round {
+				ways, more = append(ways, r.Driver), true
+			}
+		}
+	}
+	for _, r := range routes {
+		if r.Driver == remediate.Manual {
+			ways = append(ways, r.Driver)
+		}
+	}
+	return b.chain(model, ways[:min(len(ways), longestChain)], nil)
+}
+
+// longestChain bounds what one host adds to the plan of its site.
+const longestChain = 12
+
+func (b *Builder) chain(model string, ways []string, again []float32) *chain {
+	text := fmt.Sprint(model, "\x00", strings.Join(ways, "\x00"), again)
+	c := b.chains[text]
+	if c == nil {
+		c = &chain{model: strings.Clone(model), ways: slices.Clone(ways), again: slices.Clone(again), text: text, kind: -1}
+		for len(c.again) < len(ways) {
+			c.again = append(c.again, 0)
+		}
+		b.chains[text] = c
+	}
+	return c
+}
+
+// Build returns the fleet. The Builder is used up.
+func (b *Builder) Build() *Fleet {
+	f := &Fleet{Start: b.opts.Start, Rates: b.opts.Rates, limits: b.opts.Limits, ladder: b.opts.Ladder}
+	b.kinds(f)
+	order := slices.Sorted(maps.Keys(b.sites))
+	roaming := map[string]int32{}
+	where := make([][]int32, 0, len(order)) // of each pile of each site: its bucket
+	for id, name := range order {
+		s := b.sites[name]
+		s.id = int32(id)
+		f.sites = append(f.sites, b.finish(s, f, roaming))
+		where = append(where, b.buckets(s, f))
+		f.total += s.Hosts
+		s.piles = nil
+	}
+	b.members(f, where)
+	b.sites, b.chains, b.hosts = nil, nil, nil
+	return f
+}
+
+// kinds numbers the kinds and cohorts by name, so that the order of the hosts does not matter.
+func (b *Builder) kinds(f *Fleet) {
+	for _, c := range b.chains {
+		b.ways = append(b.ways, c.ways...)
+	}
+	slices.Sort(b.ways)
+	b.ways = slices.Compact(b.ways)
+	f.ways = b.ways
+	known := map[cohort]int32{}
+	for _, c := range b.chains {
+		for _, way := range c.ways {
+			known[b.cohort(c.model, way)] = 0
+		}
+	}
+	f.cohorts = slices.SortedFunc(maps.Keys(known), func(x, y cohort) int {
+		return cmp.Or(cmp.Compare(x.way, y.way), cmp.Compare(x.model, y.model))
+	})
+	for i, c := range f.cohorts {
+		known[c] = int32(i)
+	}
+	interned := map[kind]int32{}
+	for _, text := range slices.Sorted(maps.Keys(b.chains)) {
+		c := b.chains[text]
+		next := int32(-1)
+		for i := len(c.ways) - 1; i >= 0; i-- {
+			k := kind{cohort: known[b.cohort(c.model, c.ways[i])], next: next, again: c.again[i]}
+			id, ok := interned[k]
+			if !ok {
+				id = int32(len(f.kinds))
+				interned[k] = id
+				f.kinds = append(f.kinds, k)
+			}
+			next = id
+		}
+		c.kind = next
+	}
+}
+
+func (b *Builder) cohort(model, way string) cohort {
+	i, _ := slices.BinarySearch(b.ways, way)
+	p := poolOf(way)
+	if p == Cloud && b.opts.Limits.Cloud == 0 {
+		p = Slots
+	}
+	return cohort{way: int32(i), model: model, pool: p}
+}
+
+// finish puts the caps of a site together. What the table of sites says counts first.
+func (b *Builder) finish(s *siteDraft, f *Fleet, roaming map[string]int32) site {
+	out := site{Place: s.Place, slots: b.opts.Limits.PerSite, hands: b.opts.Limits.Technicians}
+	if s.caps != nil {
+		out.slots, out.hands = s.caps.slots, s.caps.hands
+	} else if said, ok := b.opts.Sites[strings.ToLower(s.Site)]; ok {
+		out.slots, out.hands = cmp.Or(said.Slots, out.slots), cmp.Or(said.Technicians, out.hands)
+	}
+	if out.slots <= 0 || s.Site == "" {
+		out.slots = math.MaxInt32
+	}
+	if out.hands <= 0 {
+		out.hands = math.MaxInt32
+	}
+	if out.Clock = s.first.At.Location(); s.first.At.IsZero() {
+		out.Clock = time.UTC
+	}
+	if n, ok := b.opts.Limits.Roaming[s.Country]; ok {
+		p, known := roaming[s.Country]
+		if !known {
+			p = int32(len(f.people))
+			f.people = append(f.people, people{"technicians of " + s.Country, n})
+			roaming[s.Country] = p
+		}
+		out.people = p
+		return out
+	}
+	out.people = int32(len(f.people))
+	f.people = append(f.people, people{"technicians at " + s.Site, out.hands})
+	return out
+}

@@ -1,0 +1,54 @@
+package schedule
+
+import (
+	"fmt"
+	"math"
+	"strings"
+	"time"
+
+	"unbrick/inventory"
+)
+
+// choice returns what is to say of the bucket at the head of a lane.
+func (d *Dispatcher) choice(l int32) Choice {
+	bk := &d.buckets[d.heads[l]]
+	s := &d.sites[bk.site]
+	c := &d.cohorts[d.lanes[l].cohort]
+	k := d.keys[l]
+	out := Choice{Site: s.Site, Way: d.ways[c.way], Model: c.model, Tier: bk.tier, Value: math.Exp(k.index),
+		Pinned: d.pinned(bk.site), Others: k.rank == rankService || k.rank == rankFirst && bk.tier == inventory.Dependency}
+	if math.IsInf(bk.due, 1) {
+		return out
+	}
+	d.load(bk.site)
+	need := d.work[c.pool][bk.dueIndex] / max(d.places(bk.site, c.pool), 1)
+	out.Due, out.Latest = d.At(bk.due).In(s.Clock), d.At(bk.due-need).In(s.Clock)
+	out.Slack = time.Duration((bk.due - d.now - need) * float64(time.Hour)).Round(time.Minute)
+	return out
+}
+
+// Why says in one line why the host is begun now.
+func (c Choice) Why() string {
+	parts := []string{c.Tier.String()}
+	if c.Pinned {
+		parts = append(parts, "its site is pinned")
+	}
+	if c.Others {
+		parts = append(parts, "others depend on it")
+	}
+	if c.Due.IsZero() {
+		parts = append(parts, "no opening known: after all others")
+	} else {
+		parts = append(parts, "due "+stamp(c.Due), spare(c.Slack), "queue to start by "+c.Latest.Format("Mon 15:04"))
+	}
+	return strings.Join(append(parts, fmt.Sprintf("index %.3g, place %d", c.Value, c.Place)), "; ")
+}
+
+// spare says how much time a queue has left.
+func spare(d time.Duration) string {
+	hm := func(d time.Duration) string { return fmt.Sprintf("%dh%02dm", int(d.Hours()), int(d.Minutes())%60) }
+	if d < 0 {
+		return hm(-d) + " too little"
+	}
+	return hm(d) + " to spare"
+}

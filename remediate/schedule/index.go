@@ -1,0 +1,89 @@
+package schedule
+
+import (
+	"math"
+
+	"unbrick/inventory"
+)
+
+// The constants of the index; scheduling.md, sections 5 and 6, has what others would do. The
+// optimum is flat.
+const (
+	lookAhead  = 8.0  // τ, hours
+	lateFactor = 0.25 // γ: what is late already counts as so much of what may still be saved
+)
+
+// An Aspect is what a [Rule] sees of a bucket. Times are in hours.
+type Aspect struct {
+	Site   int
+	Region string
+	Tier   inventory.Tier
+	Due    float64 // from now; negative: late; infinite: not known
+	Slack  float64 // Due less what the queue needs to be worked off
+	Weight float64
+	Work   float64 // that one host costs until it is back
+	Taken  float64 // the share of its hosts that were begun
+}
+
+// A Rule says how much a bucket should go first; the greatest goes.
+type Rule func(Aspect) float64
+
+// Index is the rule that runs follow: apparent tardiness cost (Vepsalainen and Morton 1987) on
+// queues, with a factor for what is late. It returns the logarithm of
+//
+//	w/p · exp(−max(0, slack)/τ)   before the opening
+//	γ · w/p                       after it
+func Index(a Aspect) float64 {
+	v := math.Log(a.Weight / a.Work)
+	switch {
+	case math.IsInf(a.Due, 1): // in a class of its own: nothing to compare with
+		return v
+	case a.Due <= 0:
+		return v + math.Log(lateFactor)
+	}
+	return v - max(0, a.Slack)/lookAhead
+}
+
+// The ranks of what is compared: the index counts among equals only.
+const (
+	rankService  = iota // others than its own site depend on it
+	rankFirst           // its site depends on it, or somebody pinned the site
+	rankOrdinary        //
+	rankUnknown         // nobody knows when it is due
+)
+
+// A key is what lanes are compared by.
+type key struct {
+	rank  uint8
+	index float64
+}
+
+// before says which lane goes first. No two lanes are equal.
+func (d *Dispatcher) before(x, y int32) bool {
+	a, b := &d.keys[x], &d.keys[y]
+	switch {
+	case a.rank != b.rank:
+		return a.rank < b.rank
+	case a.index != b.index:
+		return a.index > b.index
+	}
+	return x < y // by site, then by cohort
+}
+
+// rank returns the rank of a bucket.
+func (d *Dispatcher) rank(b *bucket) uint8 {
+	switch {
+	case d.rule != nil:
+		return rankOrdinary
+	case b.class < noService:
+		return rankService
+	case b.tier == inventory.Dependency && d.sites[b.site].gate, d.pinned(b.site):
+		return rankFirst
+	case math.IsInf(b.due, 1):
+		return rankUnknown
+	}
+	return rankOrdinary
+}
+
+// pinned says whether an operator put a site first, for now.
+func (d *Dispatcher) pinned(site int32) bool { return d.state[site].pin > d.now }

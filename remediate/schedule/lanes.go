@@ -1,0 +1,205 @@
+package schedule
+
+import (
+	"math"
+
+	"unbrick/inventory"
+	"unbrick/remediate"
+)
+
+// refresh brings the keys of the lanes of a site up to date, and their places in the heaps.
+func (d *Dispatcher) refresh(s int32) {
+	site, st := &d.sites[s], &d.state[s]
+	d.load(s)
+	open := d.service()
+	ready := !site.gate || st.first == 0 || st.anyway && d.pinned(s)
+	for l := site.lanes; l < site.ends; l++ {
+		c := &d.cohorts[d.lanes[l].cohort]
+		d.heads[l] = -1
+		if !d.room(s, c) {
+			d.sink(l)
+			continue
+		}
+		best := key{rank: math.MaxUint8}
+		for b := d.lanes[l].first; b < d.lanes[l].end; b++ {
+			bk := &d.buckets[b]
+			if d.todo[b] == 0 || int(bk.class) > open || !(ready || bk.tier == inventory.Dependency || bk.class < noService) {
+				continue
+			}
+			k := key{d.rank(bk), d.value(b, c.pool)}
+			if k.rank < best.rank || k.rank == best.rank && k.index > best.index {
+				best, d.heads[l] = k, b
+			}
+		}
+		if d.heads[l] < 0 {
+			d.sink(l)
+			continue
+		}
+		d.keys[l] = best
+		d.float(l)
+	}
+}
+
+// load sums up the work of a site in each pool: that of the hosts that wait, and what those
+// that wait or are in flight are to need when their way fails.
+func (d *Dispatcher) load(s int32) {
+	site := &d.sites[s]
+	for p := range d.work {
+		if cap(d.work[p]) < site.dues {
+			d.work[p] = make([]float64, site.dues)
+		}
+		d.work[p] = d.work[p][:site.dues]
+		clear(d.work[p])
+	}
+	for l := site.lanes; l < site.ends; l++ {
+		p := d.cohorts[d.lanes[l].cohort].pool
+		for b := d.lanes[l].first; b < d.lanes[l].end; b++ {
+			n := d.todo[b] + d.fly[b]
+			if n == 0 {
+				continue
+			}
+			bk := &d.buckets[b]
+			d.work[p][bk.dueIndex] += float64(d.todo[b]) * d.own[bk.kind]
+			for q := range d.work {
+				d.work[q][bk.dueIndex] += float64(n) * d.ahead[bk.kind][q]
+			}
+		}
+	}
+	for p := range d.work {
+		for i := 1; i < site.dues; i++ {
+			d.work[p][i] += d.work[p][i-1]
+		}
+	}
+}
+
+// places returns how many hosts of a site can be in a pool at once.
+func (d *Dispatcher) places(s int32, p Pool) float64 {
+	switch site := &d.sites[s]; p {
+	case Hands:
+		return float64(min(int32(min(site.hands, math.MaxInt32)), d.pools[2+site.people].cap))
+	case Cloud:
+		return float64(d.pools[1].cap)
+	default:
+		return float64(min(int32(min(site.slots, math.MaxInt32)), d.pools[0].cap))
+	}
+}
+
+// value returns the index of a bucket of the site that was loaded last.
+func (d *Dispatcher) value(b int32, p Pool) float64 {
+	bk := &d.buckets[b]
+	a := Aspect{Site: int(bk.site), Tier: bk.tier, Due: bk.due - d.now, Weight: float64(bk.weight), Work: d.back[bk.kind]}
+	c := d.places(bk.site, p)
+	if n := float64(d.limit.Images); n > 0 && n < c && remediate.Streams(d.wayOf(bk.kind)) {
+		c = n
+	}
+	a.Slack = a.Due - d.work[p][bk.dueIndex]/max(c, 1)
+	if d.rule == nil {
+		return Index(a)
+	}
+	a.Region = d.sites[bk.site].Region
+	if n := d.buckets[b].hosts; n > 0 {
+		a.Taken = 1 - float64(d.todo[b])/float64(n)
+	}
+	return d.rule(a)
+}
+
+func (d *Dispatcher) wayOf(kind int32) string { return d.ways[d.cohorts[d.kinds[kind].cohort].way] }
+
+// room says whether a site can take one more host of a cohort.
+func (d *Dispatcher) room(s int32, c *cohort) bool {
+	site, st := &d.sites[s], &d.state[s]
+	switch c.pool {
+	case Hands:
+		return int(st.fly[Hands]) < site.hands
+	case Cloud:
+		return true
+	}
+	if d.limit.Images > 0 && int(st.images) >= d.limit.Images && remediate.Streams(d.ways[c.way]) {
+		return false
+	}
+	return int(st.fly[Slots]) < site.slots
+}
+
+// poolAt returns the pool that the lanes of a cohort at a site draw on.
+func (d *Dispatcher) poolAt(s int32, p Pool) int32 {
+	switch p {
+	case Hands:
+		return 2 + d.sites[s].people
+	case Cloud:
+		return 1
+	}
+	return 0
+}
+
+// heap returns the heap of a lane.
+func (d *Dispatcher) heap(l int32) *heapOf {
+	ln := &d.lanes[l]
+	p := &d.pools[d.poolAt(ln.site, d.cohorts[ln.cohort].pool)]
+	for i := range p.heaps {
+		if p.heaps[i].cohort == ln.cohort {
+			return &p.heaps[i]
+		}
+	}
+	p.heaps = append(p.heaps, heapOf{cohort: ln.cohort})
+	return &p.heaps[len(p.heaps)-1]
+}
+
+// float puts a lane where its key wants it to be.
+func (d *Dispatcher) float(l int32) {
+	h := d.heap(l)
+	if d.spots[l] < 0 {
+		d.spots[l] = int32(len(h.lanes))
+		h.lanes = append(h.lanes, l)
+	}
+	if i := int(d.spots[l]); !d.up(h, i) {
+		d.down(h, i)
+	}
+}
+
+// sink takes a lane out.
+func (d *Dispatcher) sink(l int32) {
+	if d.spots[l] < 0 {
+		return
+	}
+	h, i := d.heap(l), int(d.spots[l])
+	d.spots[l] = -1
+	last := h.lanes[len(h.lanes)-1]
+	h.lanes = h.lanes[:len(h.lanes)-1]
+	if last != l {
+		h.lanes[i], d.spots[last] = last, int32(i)
+		if !d.up(h, i) {
+			d.down(h, i)
+		}
+	}
+}
+
+func (d *Dispatcher) up(h *heapOf, i int) (moved bool) {
+	for i > 0 {
+		parent := (i - 1) / 2
+		if !d.before(h.lanes[i], h.lanes[parent]) {
+			return moved
+		}
+		d.swap(h, i, parent)
+		i, moved = parent, true
+	}
+	return moved
+}
+
+func (d *Dispatcher) down(h *heapOf, i int) {
+	for {
+		child := 2*i + 1
+		if child+1 < len(h.lanes) && d.before(h.lanes[child+1], h.lanes[child]) {
+			child++
+		}
+		if child >= len(h.lanes) || !d.before(h.lanes[child], h.lanes[i]) {
+			return
+		}
+		d.swap(h, i, child)
+		i = child
+	}
+}
+
+func (d *Dispatcher) swap(h *heapOf, i, j int) {
+	h.lanes[i], h.lanes[j] = h.lanes[j], h.lanes[i]
+	d.spots[h.lanes[i]], d.spots[h.lanes[j]] = int32(i), int32(j)
+}
