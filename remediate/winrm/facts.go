@@ -13,8 +13,8 @@ import (
 	"github.com/masterzen/winrm/soap"
 )
 
-// keyLike are six or more digits in a row, as groups of recovery keys have them.
-var keyLike = regexp.MustCompile(`\d{6,}(-\d{6,})*`)
+// keyLike is a recovery key of BitLocker, or a part of it.
+var keyLike = regexp.MustCompile(`\b\d{6}(-\d{6})+\b`)
 
 // Facts are how Windows runs.
 type Facts struct {

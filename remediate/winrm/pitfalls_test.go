@@ -82,7 +82,11 @@ func TestPitfall02DeadlinesReachTheConnection(t *testing.T) {
 func TestPitfall03DeadMidCommand(t *testing.T) {
 	for _, kind := range []winrmtest.Kind{winrmtest.Crash, winrmtest.CrashBefore, winrmtest.Hang, winrmtest.DropAfter, winrmtest.Garbage, winrmtest.Endless} {
 		s := host(t, winrmtest.Options{})
-		c := dial(t, options(s, nil))
+		c := dial(t, options(s, func(o *winrm.Options) {
+			if kind == winrmtest.Hang {
+				o.Times.Answer = 100 * time.Millisecond
+			}
+		}))
 		n := len(s.Requests())
 		s.Order(winrmtest.Fault{Kind: kind, Op: winrmtest.Receive, Count: -1})
 		err := within(t, 5*time.Second, func() error { _, err := c.Run(t.Context(), "wait", nil); return err })

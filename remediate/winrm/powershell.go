@@ -83,7 +83,7 @@ func (r Runner) Run(ctx context.Context, host, script string) (stdout string, er
 }
 
 // Complaint makes what a command wrote to standard error fit for an error: one line, not
-// endless, and a row of digits that could be a recovery key left out.
+// endless, and without what could be a part of a recovery key.
 func Complaint(stderr []byte) string {
 	text := oneLine(string(stderr), 300)
 	if text == "" {

@@ -63,7 +63,7 @@ func ntlm() winrm.NTLM { return winrm.NTLM{User: `CORP\ops`, Password: secret.Ne
 func options(s *winrmtest.Server, change func(*winrm.Options)) winrm.Options {
 	o := winrm.Options{
 		Address: s.URL(), Auth: ntlm(), TLS: tlspin.Policy{Mode: tlspin.Insecure},
-		Times: winrm.Times{Operation: 500 * time.Millisecond, Answer: 500 * time.Millisecond, Goodbye: time.Second, Connect: 2 * time.Second},
+		Times: winrm.Times{Operation: 500 * time.Millisecond, Answer: 20 * time.Second, Goodbye: 5 * time.Second, Connect: 10 * time.Second},
 	}
 	if change != nil {
 		change(&o)

@@ -101,7 +101,9 @@ func (p *plan) repair(ctx context.Context, s *client.Session, plain bool) (remed
 	var none *noPowerShell
 	if plain || errors.As(err, &none) {
 		agent = "winrm, cmd"
-		sv, err = p.plain(ctx, s)
+		if sv, err = p.plain(ctx, s); err != nil && none != nil {
+			err = fmt.Errorf("%w (%v)", err, none)
+		}
 	}
 	if err == nil && sv.Error != "" {
 		err = fmt.Errorf("cannot repair in place: %s", client.Complaint([]byte(sv.Error)))

@@ -23,16 +23,15 @@ const (
 type envelope struct {
 	XMLName xml.Name `xml:"http://www.w3.org/2003/05/soap-envelope Envelope"`
 	Header  struct {
-		To        string   `xml:"To"`
-		ReplyTo   string   `xml:"ReplyTo>Address"`
-		Max       int      `xml:"MaxEnvelopeSize"`
-		MessageID string   `xml:"MessageID"`
-		Action    string   `xml:"Action"`
-		Resource  string   `xml:"ResourceURI"`
-		Timeout   string   `xml:"OperationTimeout"`
-		Selectors []named  `xml:"SelectorSet>Selector"`
-		Options   []named  `xml:"OptionSet>Option"`
-		_         struct{} `xml:"-"`
+		To        string  `xml:"To"`
+		ReplyTo   string  `xml:"ReplyTo>Address"`
+		Max       int     `xml:"MaxEnvelopeSize"`
+		MessageID string  `xml:"MessageID"`
+		Action    string  `xml:"Action"`
+		Resource  string  `xml:"ResourceURI"`
+		Timeout   string  `xml:"OperationTimeout"`
+		Selectors []named `xml:"SelectorSet>Selector"`
+		Options   []named `xml:"OptionSet>Option"`
 	} `xml:"http://www.w3.org/2003/05/soap-envelope Header"`
 	Body struct {
 		Shell *struct {

@@ -37,10 +37,10 @@ type Options struct {
 	Addr    string // to listen on; a free port of 127.0.0.1 if empty
 
 	User, Password string
-	Domain         string // NetBIOS name of the domain that the user is of; WORKGROUP if empty
-	Offer          []string
-	Plain          bool // takes messages over http that are not sealed, as no host should
-	NoSeal         bool // takes part in NTLM logins, but neither signs nor seals
+	Domain         string   // NetBIOS name of the domain that the user is of; WORKGROUP if empty
+	Offer          []string // ways to log in: Negotiate (NTLM), Basic; Negotiate if nil
+	Plain          bool     // takes messages over http that are not sealed, as no host should
+	NoSeal         bool     // takes part in NTLM logins, but neither signs nor seals
 
 	TLS        *tls.Config       // nil: http. See Certificate
 	ClientCert *x509.Certificate // who shows it is admitted
