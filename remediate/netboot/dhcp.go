@@ -40,22 +40,35 @@ func (s *Server) serveDHCP(conn net.PacketConn, p port) {
 			s.breathe()
 			continue
 		}
-		m, err := dhcpv4.FromBytes(buf[:n])
-		peer, ok := from.(*net.UDPAddr)
-		if err != nil || !ok {
-			continue
+		if peer, ok := from.(*net.UDPAddr); ok {
+			s.heard(conn, p, buf[:n], peer)
 		}
-		reply := s.answer(p, m)
-		if reply == nil {
-			continue
-		}
-		to := replyTo(p, m, peer)
-		if _, err := conn.WriteTo(reply.ToBytes(), to); err != nil {
-			s.log.Warn("cannot answer a host that wants to boot from the network", "mac", m.ClientHWAddr.String(), "to", to, "err", err)
-			continue
-		}
-		s.log.Info("network boot offered", "mac", m.ClientHWAddr.String(), "file", reply.BootFileName, "lent", reply.YourIPAddr, "to", to)
 	}
+}
+
+// heard answers one packet, if it is due an answer. Anybody can send one, and what reads it is
+// not ours: should it break down, that is the end of the packet and not of the run.
+func (s *Server) heard(conn net.PacketConn, p port, packet []byte, from *net.UDPAddr) {
+	defer func() {
+		if x := recover(); x != nil {
+			s.log.Error("cannot read a DHCP packet", "from", from, "panic", x)
+		}
+	}()
+	m, err := dhcpv4.FromBytes(packet)
+	if err != nil {
+		return
+	}
+	reply := s.answer(p, m)
+	if reply == nil {
+		return
+	}
+	to := replyTo(p, m, from)
+	log := s.log.With("mac", m.ClientHWAddr.String(), "to", to)
+	if _, err := conn.WriteTo(reply.ToBytes(), to); err != nil {
+		log.Warn("cannot answer a host that wants to boot from the network", "err", err)
+		return
+	}
+	log.Info("network boot offered", "file", reply.BootFileName, "lent", reply.YourIPAddr)
 }
 
 // breathe waits a little, so that a card that is gone does not keep the processor busy.

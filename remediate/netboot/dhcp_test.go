@@ -243,7 +243,7 @@ func TestDHCPOnTheWire(t *testing.T) {
 // FuzzAnswer holds the law that nothing is sent to a host that is not allowed, and no address
 // to any, whatever a packet has in it.
 func FuzzAnswer(f *testing.F) {
-	s := start(f, nil)
+	s := start(f, func(c *netboot.Config) { c.Log = nil })
 	allow(f, s, mac, "http://10.0.0.1/i/t/rescue.iso")
 	for _, m := range []string{mac, other} {
 		for _, kind := range []dhcpv4.MessageType{discover, request, inform} {

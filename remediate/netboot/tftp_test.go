@@ -284,7 +284,9 @@ func TestTFTPStranger(t *testing.T) {
 func TestImageServer(t *testing.T) {
 	s, i := serve(t, nil)
 	l := newLoader(t, s, "127.0.0.9")
+	i.mu.Lock()
 	i.busy = 1
+	i.mu.Unlock()
 	l.send(read("vmlinuz"))
 	l.want(1)
 	i.mu.Lock()
