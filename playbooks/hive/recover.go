@@ -97,12 +97,7 @@ func before(a, b uint32) bool { return int32(a-b) < 0 }
 // chain returns the logs to replay, in order: one, or two that follow each other without a
 // gap.
 func chain(primary []byte, logs []*journal) []*journal {
-	slices.SortStableFunc(logs, func(a, b *journal) int {
-		if before(a.first(), b.first()) {
-			return -1
-		}
-		return 1
-	})
+	slices.SortStableFunc(logs, func(a, b *journal) int { return int(int32(a.first() - b.first())) })
 	if len(logs) < 2 {
 		return logs
 	}
@@ -119,11 +114,14 @@ func chain(primary []byte, logs []*journal) []*journal {
 }
 
 // gap says why the logs do not begin where the primary file ends: the first change that is due
-// has its secondary sequence number.
+// has its secondary sequence number. Without a base block only the copy of its time tells that
+// the logs are of long ago.
 func gap(primary []byte, logs []*journal) error {
 	switch {
 	case len(logs) == 0:
 		return errors.New("no log continues it")
+	case checkBase(primary) != nil && written(logs[len(logs)-1].base) < since(primary, false):
+		return fmt.Errorf("%s is older than the hive", logs[len(logs)-1].name)
 	case logs[0].kind != typeLog || checkBase(primary) != nil:
 		return nil
 	case before(get(primary, offSecondary), logs[0].first()):

@@ -216,6 +216,7 @@ func TestRecoverRefuses(t *testing.T) {
 		{"entry flipped", "an entry was not written to its end", primary, []hive.Log{{Name: "LOG1", Content: flip(one.Content, 1000)}}},
 		{"log cut off", "an entry has", primary, []hive.Log{{Name: "LOG1", Content: one.Content[:1024]}}},
 		{"log of an older state", "ends with change 8, and the hive has", later.Begun, []hive.Log{one}},
+		{"no base block, and a log of long ago", "LOG1 is older than the hive", append(make([]byte, 512), plan(t, sample(), 5, nil).Done[512:]...), []hive.Log{ancient(one)}},
 		{"not a log", "is not a transaction log", primary, []hive.Log{{Name: "LOG1", Content: sample()}}},
 		{"still damaged", "1 changes were replayed, and it is still damaged", flip(primary, bytes.Index(primary, []byte("0123456789abcdef"))-4+16352), []hive.Log{one}},
 		{"nothing there", "no log continues it", nil, nil},
@@ -226,6 +227,14 @@ func TestRecoverRefuses(t *testing.T) {
 			}
 		})
 	}
+}
+
+// ancient is a log that was written a year before.
+func ancient(l hive.Log) hive.Log {
+	b := bytes.Clone(l.Content)
+	binary.LittleEndian.PutUint64(b[12:], binary.LittleEndian.Uint64(b[12:])-365*24*3600*1e7)
+	hivetest.Seal(b[:512])
+	return hive.Log{Name: l.Name, Content: b}
 }
 
 // A hive that is torn in the middle of a write, with pages that no longer hold together, is
