@@ -205,7 +205,7 @@ func (w *wire) talk(req *http.Request) (*http.Response, []byte, error) {
 	if err != nil {
 		return nil, nil, err
 	}
-	defer resp.Body.Close()
+	// The body is not closed: that would read on to an end that may never come.
 	answer, err := io.ReadAll(io.LimitReader(resp.Body, maxReply+1))
 	if err == nil && len(answer) > maxReply {
 		err = fmt.Errorf("its answer is longer than %d bytes", maxReply)
