@@ -94,26 +94,14 @@ func reachByStick(ctx context.Context, cfg wire.Config, d *drivers, term *termin
 // openStick mounts the partition of the stick that takes reports. It is known by its label
 // and by the stick's id.
 func openStick(ctx context.Context, id string, d *drivers) (agent.Folder, io.Closer, error) {
-	serial, err := strconv.ParseUint(id, 16, 32)
-	if err != nil {
-		return "", nil, fmt.Errorf("%q is not the id of a stick", id)
-	}
 	for _, m := range []string{"vfat", "nls_cp437", "nls_ascii", "nls_utf8"} {
 		if err := d.load(m); err != nil && m == "vfat" {
 			return "", nil, fmt.Errorf("cannot load the driver for the stick's file system: %w", err)
 		}
 	}
-	device := ""
-	for deadline := time.Now().Add(stickLimit); device == ""; {
-		if device = findStick("/sys/class/block", "/dev", uint32(serial)); device != "" {
-			break
-		}
-		if time.Now().After(deadline) {
-			return "", nil, fmt.Errorf("cannot find the partition %s of stick %s: was it pulled out?", wire.StickVolume, id)
-		}
-		if err := pause(ctx, 500*time.Millisecond); err != nil {
-			return "", nil, err
-		}
+	device, err := awaitStick(ctx, id)
+	if err != nil {
+		return "", nil, err
 	}
 	if err := os.MkdirAll(stickDir, 0o700); err != nil {
 		return "", nil, err
@@ -123,6 +111,25 @@ func openStick(ctx context.Context, id string, d *drivers) (agent.Folder, io.Clo
 		return "", nil, fmt.Errorf("cannot mount %s, the partition for reports: %w", device, err)
 	}
 	return stickDir, unmounter(stickDir), nil
+}
+
+// awaitStick returns the device of that partition: a stick may show late.
+func awaitStick(ctx context.Context, id string) (string, error) {
+	serial, err := strconv.ParseUint(id, 16, 32)
+	if err != nil {
+		return "", fmt.Errorf("%q is not the id of a stick", id)
+	}
+	for deadline := time.Now().Add(stickLimit); ; {
+		if device := findStick("/sys/class/block", "/dev", uint32(serial)); device != "" {
+			return device, nil
+		}
+		if time.Now().After(deadline) {
+			return "", fmt.Errorf("cannot find the partition %s of stick %s: was it pulled out?", wire.StickVolume, id)
+		}
+		if err := pause(ctx, 500*time.Millisecond); err != nil {
+			return "", err
+		}
+	}
 }
 
 // An unmounter unmounts its folder, after everything is written.
