@@ -46,6 +46,13 @@ type config struct {
 	Stop        stopRule     `yaml:"stop"`
 	Allow       allow        `yaml:"allow"`
 
+	WinRM   winrmConfig   `yaml:"winrm"`
+	IPMI    ipmiConfig    `yaml:"ipmi"`
+	AMT     amtConfig     `yaml:"amt"`
+	Restart restartConfig `yaml:"restart"`
+	Manual  manualConfig  `yaml:"manual"`
+	Persons persons       `yaml:"persons"`
+
 	pins string // state that remembers certificates, if it is another one
 }
 
@@ -105,6 +112,13 @@ type allow struct {
 	DropJournal bool `yaml:"drop_journal"`
 }
 
+// persons is how many keys a person may have without another.
+type persons struct {
+	Hour   int `yaml:"hour"`
+	Day    int `yaml:"day"`
+	AtOnce int `yaml:"at_once"`
+}
+
 // A duration reads "90s" or "15m".
 type duration time.Duration
 
@@ -135,6 +149,9 @@ func defaults() *config {
 		Soak: duration(time.Minute),
 		Wait: duration(12 * time.Hour),
 		Stop: stopRule{Canary: 3, Stranded: 3, Failed: 0.5},
+
+		WinRM:   winrmConfig{Auth: "ntlm", Krb5: "/etc/krb5.conf", Catch: duration(90 * time.Second)},
+		Restart: restartConfig{Most: 15, Between: duration(3 * time.Minute)},
 	}
 }
 
@@ -161,7 +178,7 @@ func loadConfig(file string) (*config, error) {
 
 // anchor makes the paths of the file relative to dir.
 func (c *config) anchor(dir string) {
-	for _, p := range []*string{&c.Inventory, &c.Ledger, &c.Image, &c.Rescue.Dir, &c.TLSCA} {
+	for _, p := range []*string{&c.Inventory, &c.Ledger, &c.Image, &c.Rescue.Dir, &c.TLSCA, &c.AMT.Root, &c.WinRM.Krb5, &c.WinRM.Cert, &c.Manual.Cards} {
 		*p = anchored(dir, *p)
 	}
 	for i := range c.Keys {
@@ -176,6 +193,7 @@ func (c *config) anchor(dir string) {
 	if strings.ContainsAny(c.Playbook, "./\\") {
 		c.Playbook = anchored(dir, c.Playbook)
 	}
+	anchorRef(dir, &c.WinRM.Key)
 	for i := range c.Credentials {
 		anchorRef(dir, &c.Credentials[i].Password)
 	}
@@ -204,6 +222,9 @@ func (c *config) check(file string) error {
 	}
 	if c.Limits.Hosts < 1 || c.Limits.PerSite < 1 || c.Rescue.Streams < 1 || c.Attempts < 1 {
 		return fmt.Errorf("%s: limits.hosts, limits.per_site, attempts and rescue.streams must be 1 or more", file)
+	}
+	if p := c.Persons; min(p.Hour, p.Day, p.AtOnce, c.Restart.Most) < 0 {
+		return fmt.Errorf("%s: persons and restart.most must be 1 or more, or left out", file)
 	}
 	if l := c.Limits; min(l.PerSubnet, l.ImagesPerSite, l.PerTechnician, l.PowerPerMinute) < 0 {
 		return fmt.Errorf("%s: a limit must be 1 or more, or 0 for none", file)

@@ -63,7 +63,7 @@ func openDesk(c *cli.Context) (*desk, error) {
 	if d.ledger, err = bitlocker.OpenLedger(d.cfg.Ledger); err != nil {
 		return nil, hinted(err, "no key leaves without a ledger; unbrick keys audit says what is wrong with it")
 	}
-	d.guard = newGuard(d.ledger, d.special)
+	d.guard = newGuard(d.cfg, d.ledger, d.special)
 	d.broker = &bitlocker.Broker{Sources: sources, Ledger: d.guard}
 	return d, nil
 }
@@ -76,8 +76,14 @@ func closeLedger(c *cli.Context, l *bitlocker.Ledger) {
 	}
 }
 
-func newGuard(l *bitlocker.Ledger, special func(string) string) *policy.Guard {
-	return &policy.Guard{Ledger: l, Limits: policy.Default(), Special: special, Now: time.Now}
+func newGuard(cfg *config, l *bitlocker.Ledger, special func(string) string) *policy.Guard {
+	limits := policy.Default()
+	for given, field := range map[*int]*int{&cfg.Persons.Hour: &limits.Hour, &cfg.Persons.Day: &limits.Day, &cfg.Persons.AtOnce: &limits.AtOnce} {
+		if *given > 0 {
+			*field = *given
+		}
+	}
+	return &policy.Guard{Ledger: l, Limits: limits, Special: special, Now: time.Now}
 }
 
 // special says why the keys of a host always need two persons. What is not known of a host is

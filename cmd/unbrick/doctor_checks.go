@@ -6,6 +6,7 @@ import (
 	"net"
 	"os"
 	"path/filepath"
+	"slices"
 	"sync"
 	"time"
 
@@ -162,6 +163,9 @@ func (p *patient) credentials() {
 	routes := 0
 	for _, h := range p.fleet.Hosts {
 		for _, r := range h.Routes {
+			if !logsIn(r.Driver) {
+				continue
+			}
 			routes++
 			if _, err := p.cfg.login(h, r); err != nil {
 				none = append(none, h.Name)
@@ -176,12 +180,18 @@ func (p *patient) credentials() {
 	p.ok("credentials", "one fits each of %d ways in", routes)
 }
 
+// logsIn says whether a way in needs a credential of its own. Others use those of what they
+// switch hosts with, or none.
+func logsIn(way string) bool {
+	return slices.Contains([]string{"winrm", "redfish", "ipmi", "amt"}, way)
+}
+
 // hosts asks one host of each site how it stands, over each driver, all at once.
 func (p *patient) hosts() {
 	if p.fleet == nil || p.store == nil {
 		return
 	}
-	known, err := drivers(p.cfg, p.store)
+	known, err := (&kit{cfg: p.cfg, store: p.store}).listDrivers(p.store)
 	if err != nil {
 		p.missing("drivers", "", err)
 		return

@@ -47,7 +47,7 @@ func keysApprove(c *cli.Context) error {
 		return hinted(err, "unbrick keys audit says what is wrong with it")
 	}
 	defer closeLedger(c, ledger)
-	guard := newGuard(ledger, func(string) string { return "" })
+	guard := newGuard(cfg, ledger, func(string) string { return "" })
 	if len(args) == 0 {
 		return listRequests(c, guard)
 	}

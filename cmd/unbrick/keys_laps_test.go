@@ -42,7 +42,7 @@ func TestCardWithPassword(t *testing.T) {
 	}
 	defer ledger.Close()
 	d := &desk{ledger: ledger, person: person{account: "alice"}, reason: "INC1",
-		guard: newGuard(ledger, func(host string) string { return map[string]string{"DC1": "others need it"}[host] })}
+		guard: newGuard(defaults(), ledger, func(host string) string { return map[string]string{"DC1": "others need it"}[host] })}
 	var said bytes.Buffer
 	c := cli.NewContext(&cli.App{ErrWriter: &said}, flag.NewFlagSet("", flag.ContinueOnError), &cli.Context{Context: t.Context()})
 	draw := func(host string, source bitlocker.Source) card.Card {
@@ -77,7 +77,7 @@ func TestApprovedPassword(t *testing.T) {
 		t.Fatal(err)
 	}
 	defer ledger.Close()
-	d := &desk{ledger: ledger, person: person{account: "alice"}, reason: "INC1", guard: newGuard(ledger, func(string) string { return "others need it" })}
+	d := &desk{ledger: ledger, person: person{account: "alice"}, reason: "INC1", guard: newGuard(defaults(), ledger, func(string) string { return "others need it" })}
 	d.broker = &bitlocker.Broker{Sources: []bitlocker.Source{directory{}}, Ledger: d.guard}
 	asked := withPasswords([]bitlocker.Query{{ID: bitlocker.KeyID{1}, Host: "DC1"}, {ID: bitlocker.KeyID{2}, Host: "DC2"}})
 	_, err = d.admit(t.Context(), "card", asked)

@@ -14,10 +14,8 @@ import (
 	"github.com/urfave/cli/v2"
 
 	"unbrick/bitlocker"
-	"unbrick/inventory/secret"
 	"unbrick/playbooks"
 	"unbrick/remediate"
-	"unbrick/remediate/driver/redfish"
 	"unbrick/remediate/engine"
 	"unbrick/remediate/probe"
 	"unbrick/remediate/rescue"
@@ -26,35 +24,13 @@ import (
 	"unbrick/remediate/tlspin"
 )
 
-// drivers lists every way into a host that the program knows. Pins are what it knows BMCs by.
-func drivers(cfg *config, pins tlspin.Records) (map[string]remediate.Driver, error) {
-	tls, err := bmcTLS(cfg, pins)
-	if err != nil {
-		return nil, err
-	}
-	return map[string]remediate.Driver{
-		"redfish": redfish.New(redfish.Options{Login: logins(cfg), TLS: tls}),
-	}, nil
-}
-
-// logins finds the credential of a target, and reads the password when it is used.
-func logins(cfg *config) func(context.Context, remediate.Target) (string, secret.Value, error) {
-	return func(ctx context.Context, t remediate.Target) (string, secret.Value, error) {
-		login, err := cfg.login(t.Host, t.Route)
-		if err != nil {
-			return "", secret.Value{}, err
-		}
-		password, err := login.Password.Resolve(ctx)
-		return login.User, password, err
-	}
-}
-
 // A kit is all that a run needs, joined. Close lets go of it.
 type kit struct {
 	cfg      *config
 	store    *engine.Store
 	playbook *playbooks.Playbook
 	broker   *bitlocker.Broker
+	ledger   *bitlocker.Ledger // of the broker
 	server   *rescue.Server
 	drivers  map[string]remediate.Driver
 	prober   remediate.Prober
@@ -105,16 +81,18 @@ func assemble(c *cli.Context, cfg *config, log *slog.Logger) (k *kit, err error)
 			return k, hinted(err, "no key leaves without a ledger; name another with ledger: in the configuration")
 		}
 		k.closers = append(k.closers, ledger)
+		k.ledger = ledger
 		k.broker = &bitlocker.Broker{Sources: sources, Ledger: ledger, FirstWins: cfg.FirstWins}
 	}
 	pins, err := k.openPins(c)
 	if err != nil {
 		return k, err
 	}
-	if k.drivers, err = drivers(cfg, pins); err != nil {
+	if err := k.serve(c.Context, base); err != nil {
 		return k, err
 	}
-	return k, k.serve(c.Context, base)
+	k.drivers, err = k.listDrivers(pins)
+	return k, err
 }
 
 // openPins returns where the certificates of BMCs are remembered: in the run's state, also
@@ -218,19 +196,4 @@ func openLog(c *cli.Context) (*slog.Logger, io.Closer, error) {
 		return nil, nil, usage("--log names a file that can be written", "cannot open the log: %v", err)
 	}
 	return slog.New(slog.NewJSONHandler(f, &slog.HandlerOptions{Level: slog.LevelDebug})), f, nil
-}
-
-// bmcTLS says which certificates of BMCs to trust.
-func bmcTLS(cfg *config, pins tlspin.Records) (tlspin.Policy, error) {
-	mode, err := tlspin.ParseMode(cfg.TLS)
-	if err != nil {
-		return tlspin.Policy{}, hinted(err, "tls: in unbrick.yaml is pin, verify or insecure")
-	}
-	policy := tlspin.Policy{Mode: mode, Records: pins, Forget: "unbrick doctor --forget-pin ADDRESS"}
-	if cfg.TLSCA != "" {
-		if policy.Roots, err = tlspin.LoadRoots(cfg.TLSCA); err != nil {
-			return policy, hinted(err, "tls_ca: in unbrick.yaml names a PEM file")
-		}
-	}
-	return policy, nil
 }
