@@ -19,7 +19,7 @@
 //
 // No address is handed out, with one exception that has to be asked for. GRUB looks for its
 // files on the next server of the answer that the host got its address with. Where the site's
-// own DHCP server names another machine there, as Windows' names itself, UEFI hosts load GRUB
+// own DHCP server names another machine there, as many name themselves, UEFI hosts load GRUB
 // and get no further, unless Config.Lend has addresses that are lent to them while they boot.
 //
 // The TFTP server is of our own: the libraries at hand refuse strangers with an answer, and
@@ -43,7 +43,7 @@ type Config struct {
 	// Dir holds a small file for each host that is allowed. It is made if it is not there.
 	Dir string
 
-	Interface string // the network card to hear DHCP on; empty: all (Windows and macOS always hear all)
+	Interface string // the network card to hear DHCP on; empty: all, as always on Windows
 	Address   string // by which hosts reach this machine; empty: of Interface, or of the default route
 
 	// Lend is a range of addresses that the site's own DHCP server does not give out, such as

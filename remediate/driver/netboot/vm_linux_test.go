@@ -180,7 +180,7 @@ func startMedic(t *testing.T, ctx context.Context, dir string, log *slog.Logger)
 }
 
 // startDHCP starts the site's own DHCP server, as a machine of its own on the bridge. It names
-// itself as next server, as Windows' does.
+// itself as next server.
 func startDHCP(t *testing.T, ctx context.Context) {
 	t.Helper()
 	c := exec.CommandContext(ctx, "sh", "-c", `read go && ip address add 10.77.0.2/24 dev eth0 && ip link set eth0 up && exec dnsmasq "$@"`, "dnsmasq",
