@@ -23,6 +23,7 @@ type Dispatcher struct {
 	keys      []key   // of each lane
 	heads     []int32 // of each lane: the bucket that is next; -1: none may start
 	spots     []int32 // of each lane: its place in its heap; -1: in none
+	shut      []bool  // of each lane: halted at its site
 	pools     []pool
 	cohortsAt []cohortState
 	waysAt    []wayState
@@ -69,7 +70,7 @@ func NewDispatcher(f *Fleet, rule Rule) *Dispatcher {
 	d := &Dispatcher{Fleet: f, rule: rule, rates: f.Rates, limit: f.limits, step: 1.0 / 6,
 		todo: make([]int32, len(f.buckets)), fly: make([]int32, len(f.buckets)),
 		state: make([]siteState, len(f.sites)), keys: make([]key, len(f.lanes)), heads: make([]int32, len(f.lanes)),
-		spots: make([]int32, len(f.lanes)), cohortsAt: make([]cohortState, len(f.cohorts)),
+		spots: make([]int32, len(f.lanes)), shut: make([]bool, len(f.lanes)), cohortsAt: make([]cohortState, len(f.cohorts)),
 		waysAt: make([]wayState, len(f.ways)), pools: make([]pool, 2+len(f.people)),
 	}
 	if len(f.sites) > 20000 {
@@ -145,6 +146,7 @@ func (d *Dispatcher) Clone() *Dispatcher {
 	c := *d
 	c.todo, c.fly = slices.Clone(d.todo), slices.Clone(d.fly)
 	c.state, c.keys, c.heads, c.spots = slices.Clone(d.state), slices.Clone(d.keys), slices.Clone(d.heads), slices.Clone(d.spots)
+	c.shut = slices.Clone(d.shut)
 	c.cohortsAt, c.waysAt = slices.Clone(d.cohortsAt), slices.Clone(d.waysAt)
 	c.pools = slices.Clone(d.pools)
 	for i := range c.pools {

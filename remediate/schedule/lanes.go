@@ -16,7 +16,7 @@ func (d *Dispatcher) refresh(s int32) {
 	for l := site.lanes; l < site.ends; l++ {
 		c := &d.cohorts[d.lanes[l].cohort]
 		d.heads[l] = -1
-		if !d.room(s, c) {
+		if d.shut[l] || !d.room(s, c) {
 			d.sink(l)
 			continue
 		}

@@ -75,6 +75,19 @@ func (p *Planner) Counts() *Dispatcher { return p.d.Clone() }
 // Negative is no cap.
 func (p *Planner) Limit(way, model string, n int) { p.d.Limit(way, model, n) }
 
+// Shut halts a way at one site, or lets it go on.
+func (p *Planner) Shut(way, site string, shut bool) error {
+	i, ok := p.d.SiteIndex(site)
+	if !ok {
+		return fmt.Errorf("no site %q in the plan", site)
+	}
+	p.d.Shut(way, i, shut)
+	return nil
+}
+
+// Patience returns how long a treatment may be silent before it counts as failed.
+func (p *Planner) Patience(way, model string) time.Duration { return p.d.rates.Patience(way, model) }
+
 // Learn takes in outcomes of a run that went before, as [Rates.Learn] does.
 func (p *Planner) Learn(way, model string, n, failed int, took time.Duration) {
 	p.d.rates.Learn(way, model, n, failed, took)

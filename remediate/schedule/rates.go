@@ -122,6 +122,26 @@ func (r *Rates) Mean(way, model string) (hours, failed float64) {
 	return b.hours(), b.failed()
 }
 
+// Spread is σ of the lognormal distribution that times of one way and model are taken to have.
+const Spread = 0.5
+
+// Patience returns how long a treatment may be silent before it counts as failed: three times
+// what 95 % of them need at most.
+func (r *Rates) Patience(way, model string) time.Duration {
+	hours, _ := r.Mean(way, model)
+	p95 := hours * math.Exp(1.645*Spread-Spread*Spread/2)
+	return time.Duration(3 * p95 * float64(time.Hour))
+}
+
+// Baselines returns the share of failures that is assumed of each way.
+func (r *Rates) Baselines() map[string]float64 {
+	all := map[string]float64{}
+	for way, a := range r.assume {
+		all[way] = a.Failed
+	}
+	return all
+}
+
 // Sample draws a mean time and a share of failures that may be the true ones, for each of the
 // ways and models. What is not known of a way is not known of all its models alike.
 func (r *Rates) Sample(rng *rand.Rand, ways, models []string) (hours, failed []float64) {

@@ -167,6 +167,16 @@ func (d *Dispatcher) Limit(way, model string, n int) {
 	}
 }
 
+// Shut makes hosts of a site wait that are to be treated by a way, or no longer.
+func (d *Dispatcher) Shut(way string, site int, shut bool) {
+	for l := d.sites[site].lanes; l < d.sites[site].ends; l++ {
+		if d.ways[d.cohorts[d.lanes[l].cohort].way] == way {
+			d.shut[l] = shut
+		}
+	}
+	d.refresh(int32(site))
+}
+
 // Pin puts a site before all others until then: anyway says even before its own dependency
 // tier is done. The zero time ends it.
 func (d *Dispatcher) Pin(site int, until time.Time, anyway bool) {
