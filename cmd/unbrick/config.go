@@ -49,6 +49,7 @@ type config struct {
 	WinRM   winrmConfig   `yaml:"winrm"`
 	IPMI    ipmiConfig    `yaml:"ipmi"`
 	AMT     amtConfig     `yaml:"amt"`
+	Netboot netbootConfig `yaml:"netboot"`
 	Restart restartConfig `yaml:"restart"`
 	Manual  manualConfig  `yaml:"manual"`
 	Persons persons       `yaml:"persons"`
@@ -151,6 +152,7 @@ func defaults() *config {
 		Stop: stopRule{Canary: 3, Stranded: 3, Failed: 0.5},
 
 		WinRM:   winrmConfig{Auth: "ntlm", Krb5: "/etc/krb5.conf", Catch: duration(90 * time.Second)},
+		Netboot: netbootConfig{Dir: "unbrick-netboot", HTTP: ":8069"},
 		Restart: restartConfig{Most: 15, Between: duration(3 * time.Minute)},
 	}
 }
@@ -178,7 +180,7 @@ func loadConfig(file string) (*config, error) {
 
 // anchor makes the paths of the file relative to dir.
 func (c *config) anchor(dir string) {
-	for _, p := range []*string{&c.Inventory, &c.Ledger, &c.Image, &c.Rescue.Dir, &c.TLSCA, &c.AMT.Root, &c.WinRM.Krb5, &c.WinRM.Cert, &c.Manual.Cards} {
+	for _, p := range []*string{&c.Inventory, &c.Ledger, &c.Image, &c.Rescue.Dir, &c.TLSCA, &c.AMT.Root, &c.WinRM.Krb5, &c.WinRM.Cert, &c.Manual.Cards, &c.Netboot.Dir} {
 		*p = anchored(dir, *p)
 	}
 	for i := range c.Keys {

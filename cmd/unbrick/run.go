@@ -7,6 +7,8 @@ import (
 	"errors"
 	"fmt"
 	"iter"
+	"maps"
+	"slices"
 	"strings"
 	"time"
 
@@ -142,6 +144,7 @@ func (k *kit) treat(ctx context.Context, c *cli.Context, fleet *inventory.Fleet,
 	default:
 		say(c, "run %s: %d hosts, playbook %s", r.ID, st.Hosts, r.Playbook)
 	}
+	k.sayUnused(c, fleet)
 	p := newProgress(c.App.ErrWriter, st, time.Now)
 	defer p.close()
 	e := k.engine(c, r.ID, p.event)
@@ -178,6 +181,26 @@ func (k *kit) engine(c *cli.Context, run string, events func(engine.Event)) *eng
 		Events:   events, Log: k.log,
 		Executor: c.String("as"), Sites: strings.FieldsFunc(c.String("sites"), func(r rune) bool { return r == ',' || r == ' ' }),
 	})
+}
+
+// sayUnused names the ways in that the inventory has and the run does not use.
+func (k *kit) sayUnused(c *cli.Context, fleet *inventory.Fleet) {
+	hosts := map[string]int{}
+	ladder := k.ladder()
+	for _, h := range fleet.Hosts {
+		for _, r := range h.Routes {
+			if !slices.ContainsFunc(ladder, func(g remediate.Rung) bool { return g.Way == r.Driver }) && r.Driver != "ipmi" {
+				hosts[r.Driver]++
+			}
+		}
+	}
+	for _, way := range slices.Sorted(maps.Keys(hosts)) {
+		hint := ""
+		if way == "netboot" && k.boot == nil {
+			hint = ": netboot: {enabled: true} in unbrick.yaml turns it on"
+		}
+		say(c, "the way in %s of %d hosts is not used%s", way, hosts[way], hint)
+	}
 }
 
 // ladder returns the ways in whose drivers are here.

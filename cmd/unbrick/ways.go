@@ -7,8 +7,10 @@ import (
 	"encoding/pem"
 	"errors"
 	"fmt"
+	"io/fs"
 	"net/url"
 	"os"
+	"path/filepath"
 	"strings"
 	"time"
 
@@ -17,10 +19,13 @@ import (
 	"unbrick/remediate/driver/amt"
 	"unbrick/remediate/driver/ipmi"
 	"unbrick/remediate/driver/manual"
+	"unbrick/remediate/driver/netboot"
 	"unbrick/remediate/driver/redfish"
 	"unbrick/remediate/driver/restart"
 	"unbrick/remediate/driver/winrm"
+	pxe "unbrick/remediate/netboot"
 	"unbrick/remediate/power"
+	"unbrick/remediate/rescue/image"
 	"unbrick/remediate/tlspin"
 	client "unbrick/remediate/winrm"
 )
@@ -44,6 +49,14 @@ type (
 		Catch   duration   `yaml:"catch"`   // how long to wait for a host to answer between two crashes
 		AnyName bool       `yaml:"anyname"` // take a host whatever it calls itself
 	}
+	netbootConfig struct {
+		Enabled   bool   `yaml:"enabled"`
+		Dir       string `yaml:"dir"`       // which hosts are answered
+		Interface string `yaml:"interface"` // the network card to hear on; empty: all
+		Address   string `yaml:"address"`   // by which hosts reach this machine; found out if left out
+		Lend      string `yaml:"lend"`      // a range that DHCP does not give out, for UEFI hosts: 10.1.2.240-10.1.2.250
+		HTTP      string `yaml:"http"`
+	}
 	restartConfig struct {
 		Most    int      `yaml:"most"`    // of one host in one run, as far as timeouts.repair allows
 		Between duration `yaml:"between"` // from one to the next
@@ -54,7 +67,7 @@ type (
 	}
 )
 
-// drivers lists every way into a host that the program knows. Pins are what it knows the
+// listDrivers lists every way into a host that the program knows. Pins are what it knows the
 // certificates of controllers and hosts by.
 func (k *kit) listDrivers(pins tlspin.Records) (map[string]remediate.Driver, error) {
 	cfg := k.cfg
@@ -77,14 +90,42 @@ func (k *kit) listDrivers(pins tlspin.Records) (map[string]remediate.Driver, err
 		"ipmi":    ipmi.New(ipmi.Options{Login: logins(cfg), AnyGUID: cfg.IPMI.AnyGUID}),
 		"amt":     vpro,
 	}
-	return map[string]remediate.Driver{
+	known := map[string]remediate.Driver{
 		"winrm":   winrm.New(shell),
 		"redfish": bmc,
 		"amt":     vpro,
 		"restart": restart.New(restart.Options{Switches: switches, Prober: k.prober, Records: k.store,
 			Most: cfg.Restart.Most, Between: time.Duration(cfg.Restart.Between)}),
 		remediate.Manual: manual.New(manual.Options{Desk: k.server, Card: k.cards()}),
-	}, nil
+	}
+	if k.boot != nil {
+		known["netboot"] = netboot.New(k.boot, switches)
+	}
+	return known, nil
+}
+
+// serveNetboot starts what answers hosts that start from the network, if it is asked for.
+func (k *kit) serveNetboot(ctx context.Context) error {
+	n := k.cfg.Netboot
+	if !n.Enabled {
+		return nil
+	}
+	boot, err := pxe.Start(ctx, pxe.Config{Dir: n.Dir, Interface: n.Interface, Address: n.Address, Lend: n.Lend, HTTP: n.HTTP, Log: k.log})
+	if err != nil {
+		return hinted(err, "see netboot: of unbrick.yaml in the README; on Linux its ports need root or CAP_NET_BIND_SERVICE")
+	}
+	k.boot = boot
+	k.closers = append(k.closers, boot)
+	return nil
+}
+
+// netbootFiles returns what hosts load from the network, of an image that has it.
+func netbootFiles(folder string) fs.FS {
+	dir := filepath.Join(folder, image.NetbootName)
+	if _, err := os.Stat(filepath.Join(dir, "site.img")); err != nil {
+		return nil
+	}
+	return os.DirFS(dir)
 }
 
 // logins finds the credential of a target, and reads the password when it is used.

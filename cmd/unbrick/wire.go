@@ -17,6 +17,7 @@ import (
 	"unbrick/playbooks"
 	"unbrick/remediate"
 	"unbrick/remediate/engine"
+	"unbrick/remediate/netboot"
 	"unbrick/remediate/probe"
 	"unbrick/remediate/rescue"
 	"unbrick/remediate/rescue/image"
@@ -32,6 +33,7 @@ type kit struct {
 	broker   *bitlocker.Broker
 	ledger   *bitlocker.Ledger // of the broker
 	server   *rescue.Server
+	boot     *netboot.Server // nil: no host starts from the network
 	drivers  map[string]remediate.Driver
 	prober   remediate.Prober
 	log      *slog.Logger
@@ -116,14 +118,23 @@ func (k *kit) serve(ctx context.Context, base rescue.Base) error {
 	var err error
 	k.server, err = rescue.Start(ctx, rescue.Config{
 		Dir: r.Dir, AgentListen: r.Listen, ImageListen: r.ImageListen, AgentURL: r.URL, ImageURL: r.ImageURL,
-		Base: base, Broker: k.broker, Records: k.store, MaxStreams: r.Streams, Log: k.log,
-		Terms: func(remediate.Target) rescue.Terms { return terms },
+		Base: base, Netboot: netbootFiles(k.cfg.Image), Broker: k.broker, Records: k.store, MaxStreams: r.Streams, Log: k.log,
+		Terms: func(remediate.Target) rescue.Terms { return terms }, Arrived: k.arrived,
 	})
 	if err != nil {
 		return hinted(err, "another run on this machine may hold the port; --listen and --image-listen give others (rescue.listen and rescue.image_listen in unbrick.yaml)")
 	}
 	k.closers = append(k.closers, k.server)
-	return nil
+	return k.serveNetboot(ctx)
+}
+
+// arrived wakes a host at which somebody has come with a stick. It is only a remark: a stick
+// that repairs outweighs what a person said before.
+func (k *kit) arrived(ctx context.Context, run, host, stick string) {
+	note := remediate.Note{By: "stick " + stick, What: remediate.Remarked, Text: "arrived"}
+	if err := k.store.Wake(ctx, run, host, note); err != nil {
+		k.log.Warn("cannot wake a host", "run", run, "host", host, "error", err)
+	}
 }
 
 // openImage opens the rescue image: a folder that unbrick image build made, or one file.
