@@ -90,7 +90,7 @@ func derived(h inventory.Host, way string) (address string, ok bool) {
 	case "netboot":
 		return "auto", controller(h) != "" && len(h.MAC) > 0
 	case Manual:
-		return h.Technician, true
+		return "-", true // nobody said where it stands
 	}
 	return "", false
 }

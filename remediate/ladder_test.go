@@ -55,9 +55,9 @@ func TestWays(t *testing.T) {
 		{"network boot", ladder("netboot"), withMAC, "netboot auto"},
 		{"network boot without a MAC", ladder("netboot"), host(route("ipmi", "10.0.0.1")), ""},
 		{"network boot without power", ladder("netboot"), inventory.Host{MAC: []string{"52:54:00:00:00:01"}}, ""},
-		{"a person for every host", ladder("manual"), host(), "manual kim"},
+		{"a person for every host", ladder("manual"), host(), "manual -"},
 		{"by default restarts, and nobody is sent", remediate.DefaultLadder(), withMAC, "restart auto"},
-		{"by default, whom the inventory names", remediate.DefaultLadder(), host(route("manual", "ann"), route("redfish", "b")), "redfish b, restart auto, manual ann"},
+		{"by default, whom the inventory names", remediate.DefaultLadder(), host(route("manual", "floor 3"), route("redfish", "b")), "redfish b, restart auto, manual floor 3"},
 	} {
 		t.Run(c.name, func(t *testing.T) {
 			if got := listed(c.ladder.Ways(c.host)); got != c.want {

@@ -53,14 +53,7 @@ func (t *treatment) goOn(on remediate.Climb, next inventory.Route) error {
 type label struct{ way, subnet, tech string }
 
 func labelOf(h inventory.Host, r inventory.Route) label {
-	l := label{way: r.Driver, subnet: remediate.Subnet(h, r), tech: h.Technician}
-	if r.Driver == remediate.Manual && r.Address != "" {
-		l.tech = r.Address
-	}
-	if l.tech == "" {
-		l.tech = "anybody at " + h.Site
-	}
-	return l
+	return label{way: r.Driver, subnet: remediate.Subnet(h, r), tech: cmp.Or(h.Technician, "anybody at "+h.Site)}
 }
 
 // ladderText is what the labels of a run depend on.
