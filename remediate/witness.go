@@ -14,3 +14,16 @@ type Witness interface {
 	// nothing does. An error means that it could not look.
 	SeenAfter(ctx context.Context, h inventory.Host, since time.Time) (evidence string, err error)
 }
+
+// A Standing is how a Windows that runs stands.
+type Standing struct {
+	Started  time.Time // when it was started; zero if it does not say
+	SafeMode bool      // it answers, and nobody can work on it
+}
+
+// A Voucher asks a Windows that answers how it stands.
+type Voucher interface {
+	// Vouch fails where it cannot ask: for want of a way in or a credential, as a rule. That
+	// says nothing of the host.
+	Vouch(ctx context.Context, h inventory.Host) (Standing, error)
+}

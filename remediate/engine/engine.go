@@ -38,6 +38,8 @@ type Engine struct {
 	Drivers map[string]remediate.Driver // by the name that routes have
 	Medic   remediate.Medic             // nil if every driver is a Repairer
 	Prober  remediate.Prober            // nil: no host is ever seen up
+	Voucher remediate.Voucher           // nil: nobody asks a Windows that answers how it stands
+	Witness remediate.Witness           // nil: nobody is asked of a host that does not answer
 	Gates   []remediate.Gate
 	Ladder  remediate.Ladder // nil: the ways that the inventory names, in its order
 
@@ -60,6 +62,8 @@ type Engine struct {
 
 	// Halt is asked before hosts are taken, if it is there. It says why no more should be.
 	Halt func(Outcomes) (reason string, halt bool)
+	// Keep keeps what a host shows at the end of its treatment, and says where, if it is there.
+	Keep func(t remediate.Target, png []byte) (where string, err error)
 	// Events is told of every step, if it is there. It must not block.
 	Events func(Event)
 	Log    *slog.Logger

@@ -64,10 +64,10 @@ func (e *budgetError) Error() string {
 }
 
 func (t *treatment) soak(s remediate.Stage) time.Duration {
-	if s == remediate.Confirm {
-		return t.Soak
+	if s == remediate.Leave {
+		return 0
 	}
-	return 0
+	return t.Soak // the host may be seen up, and is then watched
 }
 
 // try calls fn until it ends in something other than a RetryError.
@@ -154,25 +154,13 @@ func (t *treatment) do(ctx context.Context, s remediate.Stage, w way) (output, e
 	case remediate.Leave:
 		return t.leave(ctx, driver, target, w)
 	case remediate.Confirm:
-		return t.confirm(ctx)
+		return t.confirm(ctx, driver, target)
 	}
 	return output{}, fmt.Errorf("no stage %q", s)
 }
 
-// probe looks for a sign of life. Not being able to look may pass.
-func (t *treatment) probe(ctx context.Context) (string, error) {
-	if t.Prober == nil {
-		return "", nil
-	}
-	evidence, err := t.Prober.Probe(ctx, t.row.host)
-	if err != nil {
-		return "", &remediate.RetryError{After: t.Every, Err: fmt.Errorf("cannot look whether it is up: %w", err)}
-	}
-	return evidence, nil
-}
-
 func (t *treatment) check(ctx context.Context, driver remediate.Driver, target remediate.Target) (output, error) {
-	evidence, err := t.probe(ctx)
+	evidence, err := t.stays(ctx)
 	if err != nil {
 		return output{}, err
 	}
@@ -196,7 +184,7 @@ func (t *treatment) check(ctx context.Context, driver remediate.Driver, target r
 
 func (t *treatment) enter(ctx context.Context, driver remediate.Driver, target remediate.Target, w way) (output, error) {
 	// It may have come back by itself since check, or since this stage was cut off.
-	evidence, err := t.probe(ctx)
+	evidence, err := t.stays(ctx)
 	if err != nil {
 		return output{}, err
 	}
@@ -228,7 +216,9 @@ func (t *treatment) repair(ctx context.Context, driver remediate.Driver, target 
 	var report remediate.Report
 	var err error
 	if r, ok := driver.(remediate.Repairer); ok {
-		report, err = r.Repair(ctx, target, t.Playbook)
+		if report, err = t.inPlace(ctx, r, target); errors.As(err, new(*upError)) {
+			return output{Outcome: remediate.Up, Evidence: err.Error()}, nil
+		}
 	} else {
 		watched, stop := context.WithCancel(ctx)
 		up := t.watch(watched, stop)
@@ -247,37 +237,6 @@ func (t *treatment) repair(ctx context.Context, driver remediate.Driver, target 
 	return output{Outcome: remediate.OK, Report: &report}, nil
 }
 
-// watchEvery is how many times less often a host is looked at while its fixer is awaited.
-const watchEvery = 6
-
-// watch looks for a sign of life until ctx ends or there is one, and then calls stop: a host
-// that came back by itself instead of booting the image has no fixer to wait for.
-func (t *treatment) watch(ctx context.Context, stop func()) <-chan string {
-	up := make(chan string, 1)
-	go func() {
-		defer close(up)
-		tick := time.NewTicker(watchEvery * t.Every)
-		defer tick.Stop()
-		for {
-			select {
-			case <-ctx.Done():
-				return
-			case <-tick.C:
-			}
-			out, err := guard(func() (output, error) {
-				evidence, err := t.probe(ctx)
-				return output{Evidence: evidence}, err
-			})
-			if err == nil && out.Evidence != "" {
-				up <- out.Evidence
-				stop()
-				return
-			}
-		}
-	}()
-	return up
-}
-
 func (t *treatment) leave(ctx context.Context, driver remediate.Driver, target remediate.Target, w way) (output, error) {
 	owed, err := t.entered(ctx)
 	if err != nil {
@@ -290,39 +249,10 @@ func (t *treatment) leave(ctx context.Context, driver remediate.Driver, target r
 		return output{}, fmt.Errorf("the driver %s, which entered it, is not here", w.Route.Driver)
 	}
 	if evidence, err := t.probe(ctx); err == nil && evidence != "" {
-		target.Up = true
+		target.Up = t.vouched(ctx, evidence) != ""
 	}
 	if err := driver.Leave(ctx, target, w.Posture); err != nil {
 		return output{}, err
 	}
 	return output{Outcome: remediate.OK}, nil
-}
-
-// confirm waits until the host is seen up, and then until it was up for as long as it has to.
-func (t *treatment) confirm(ctx context.Context) (output, error) {
-	if t.Prober == nil {
-		return output{}, errors.New("nobody looks for signs of life")
-	}
-	var since time.Time
-	first, went := "", "no sign of life"
-	for {
-		evidence, err := t.Prober.Probe(ctx, t.row.host)
-		switch {
-		case err == nil && evidence == "" && !since.IsZero():
-			since, went = time.Time{}, "it came up and went down again"
-		case evidence != "" && since.IsZero():
-			since, first = time.Now(), evidence
-		}
-		if !since.IsZero() && time.Since(since) >= t.Soak {
-			return output{Outcome: remediate.OK, Evidence: first}, nil
-		}
-		select {
-		case <-time.After(t.Every):
-		case <-ctx.Done():
-			if err != nil {
-				return output{}, fmt.Errorf("%s: %w", went, err)
-			}
-			return output{}, errors.New(went)
-		}
-	}
 }
