@@ -53,6 +53,8 @@ type config struct {
 	Restart restartConfig `yaml:"restart"`
 	Manual  manualConfig  `yaml:"manual"`
 	Persons persons       `yaml:"persons"`
+	Falcon  falconConfig  `yaml:"falcon"`  // the console that says when a sensor was last seen
+	Screens string        `yaml:"screens"` // folder for what hosts show at the end; empty: none are kept
 
 	pins string // state that remembers certificates, if it is another one
 }
@@ -152,6 +154,7 @@ func defaults() *config {
 		Stop: stopRule{Canary: 3, Stranded: 3, Failed: 0.5},
 
 		WinRM:   winrmConfig{Auth: "ntlm", Krb5: "/etc/krb5.conf", Catch: duration(90 * time.Second)},
+		Screens: "unbrick-screens",
 		Netboot: netbootConfig{Dir: "unbrick-netboot", HTTP: ":8069"},
 		Restart: restartConfig{Most: 15, Between: duration(3 * time.Minute)},
 	}
@@ -180,7 +183,7 @@ func loadConfig(file string) (*config, error) {
 
 // anchor makes the paths of the file relative to dir.
 func (c *config) anchor(dir string) {
-	for _, p := range []*string{&c.Inventory, &c.Ledger, &c.Image, &c.Rescue.Dir, &c.TLSCA, &c.AMT.Root, &c.WinRM.Krb5, &c.WinRM.Cert, &c.Manual.Cards, &c.Netboot.Dir} {
+	for _, p := range []*string{&c.Inventory, &c.Ledger, &c.Image, &c.Rescue.Dir, &c.TLSCA, &c.AMT.Root, &c.WinRM.Krb5, &c.WinRM.Cert, &c.Manual.Cards, &c.Netboot.Dir, &c.Falcon.CA, &c.Screens} {
 		*p = anchored(dir, *p)
 	}
 	for i := range c.Keys {
@@ -196,6 +199,7 @@ func (c *config) anchor(dir string) {
 		c.Playbook = anchored(dir, c.Playbook)
 	}
 	anchorRef(dir, &c.WinRM.Key)
+	anchorRef(dir, &c.Falcon.Secret)
 	for i := range c.Credentials {
 		anchorRef(dir, &c.Credentials[i].Password)
 	}

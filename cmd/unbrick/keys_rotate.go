@@ -12,6 +12,7 @@ import (
 
 	"unbrick/bitlocker"
 	"unbrick/bitlocker/rotation"
+	"unbrick/inventory"
 	"unbrick/remediate/engine"
 )
 
@@ -29,12 +30,13 @@ func keysRotateCommand() *cli.Command {
 			&cli.DurationFlag{Name: "soak", Value: 24 * time.Hour, Usage: "how long a host has to be well, and no key of it needed"},
 			&cli.StringSliceFlag{Name: "healthy", Usage: "you have seen that `HOST` is well, of which the run knows nothing; may be given several times"},
 			&cli.StringSliceFlag{Name: "dead", Usage: "you have seen to it that the protector `ID` opens nothing any more (removed, or the disk wiped): only notes that on the ledger, with your login"},
+			&cli.BoolFlag{Name: "winrm", Usage: "run the commands on the hosts of the run, by WinRM, instead of printing them"},
 			&cli.BoolFlag{Name: "dry-run", Usage: "say what is due and change nothing"},
 		},
 		Description: `The queue is the ledger: every key that was given out, less what was replaced since. One pass each
 time it is run; run it daily until it says that none is left. A host has to be fixed or healthy in
 the run of --state for a day first. Where the escrow can (Intune), the host is told to replace its
-protector; otherwise the commands for the host are printed. The old protector goes last: not before
+protector; otherwise the commands for the host are printed, or run there with --winrm. The old protector goes last: not before
 an escrow has a new one. Exit code 1 if any is left.
 
    unbrick keys rotate -c unbrick.yaml --dry-run
@@ -68,14 +70,40 @@ func keysRotate(c *cli.Context) error {
 	if len(w.Escrows) == 0 {
 		return usage("give the escrows of the run: --keys FILE, or -c with its configuration", "no escrow of keys: nobody could tell whether a new protector was escrowed")
 	}
-	if w.Healthy, err = healthyHosts(c, cfg); err != nil {
+	hosts := map[string]inventory.Host{}
+	if w.Healthy, err = healthyHosts(c, cfg, hosts); err != nil {
 		return err
+	}
+	if c.Bool("winrm") {
+		done, err := rotateByShell(c, cfg, w, hosts)
+		if err != nil {
+			return err
+		}
+		defer done()
 	}
 	all, err := w.Pass(c.Context)
 	if err != nil {
 		return err
 	}
 	return printRotation(c, all)
+}
+
+// rotateByShell has the commands run on the hosts of the run.
+func rotateByShell(c *cli.Context, cfg *config, w *rotation.Worker, hosts map[string]inventory.Host) (done func(), err error) {
+	store, err := openStore(c, cfg) // it remembers the hosts' certificates
+	if err != nil {
+		return nil, err
+	}
+	s, err := newShell(cfg, store)
+	if err == nil && s == nil {
+		err = usage("credentials: in unbrick.yaml, with driver: winrm", "no credential for WinRM")
+	}
+	if err != nil {
+		store.Close()
+		return nil, err
+	}
+	w.Runner = s.runner(hosts)
+	return func() { store.Close() }, nil
 }
 
 // keysDead notes what a person has seen to.
@@ -104,8 +132,9 @@ func keysDead(c *cli.Context, w *rotation.Worker, given []string) error {
 }
 
 // healthyHosts returns who is known to be well, and since when: from the state of the run, if
-// there is one, and from the person at the terminal.
-func healthyHosts(c *cli.Context, cfg *config) (func(host string) (bool, time.Time), error) {
+// there is one, and from the person at the terminal. It adds the
+// hosts of the run to hosts, by their folded names.
+func healthyHosts(c *cli.Context, cfg *config, hosts map[string]inventory.Host) (func(host string) (bool, time.Time), error) {
 	since := map[string]time.Time{}
 	err := stateExists(cfg.State)
 	if err != nil && c.String("state") != "" {
@@ -122,6 +151,7 @@ func healthyHosts(c *cli.Context, cfg *config) (func(host string) (bool, time.Ti
 			if err != nil {
 				return err
 			}
+			hosts[bitlocker.FoldHost(r.Host)] = r.Inventory
 			if r.Verdict.Done() {
 				since[bitlocker.FoldHost(r.Host)] = r.Ended
 			}

@@ -94,13 +94,14 @@ type reportLine struct {
 	Ended    *time.Time        `json:"ended"`
 	OnTime   bool              `json:"on_time"`
 	Removed  []playbooks.File  `json:"removed"`
+	Changed  []playbooks.Value `json:"changed,omitempty"`
 	Evidence string            `json:"evidence"`
 	Attempts []engine.Attempt  `json:"attempts"` // every way that was tried, in their order
 }
 
 func newReportLine(r engine.Result) reportLine {
 	line := reportLine{Host: r.Host, Site: r.Site, Verdict: r.Verdict, Route: r.Route, Reason: r.Reason,
-		Due: moment(r.Due), Started: moment(r.Started), Ended: moment(r.Ended), OnTime: r.OnTime, Removed: r.Removed, Evidence: r.Evidence,
+		Due: moment(r.Due), Started: moment(r.Started), Ended: moment(r.Ended), OnTime: r.OnTime, Removed: r.Removed, Changed: r.Changed, Evidence: r.Evidence,
 		Attempts: r.Attempts}
 	if line.Removed == nil {
 		line.Removed = []playbooks.File{}
@@ -221,6 +222,9 @@ func reportHosts(w io.Writer, results iter.Seq2[engine.Result, error]) error {
 		printAttempts(w, r.Attempts)
 		for _, f := range r.Removed {
 			fmt.Fprintf(w, "  removed   %s, %d bytes, of %s, SHA-256 %s\n", f.Path, f.Size, stamp(f.ModTime), f.SHA256)
+		}
+		for _, v := range r.Changed {
+			fmt.Fprintf(w, "  changed   %s %s: %s, was %s\n", v.Path, v.Name, v.Is, v.Was)
 		}
 		if r.Evidence != "" {
 			fmt.Fprintf(w, "  evidence  %s\n", oneLine(r.Evidence))

@@ -165,10 +165,15 @@ func (k *kit) treat(ctx context.Context, c *cli.Context, fleet *inventory.Fleet,
 
 func (k *kit) engine(c *cli.Context, run string, events func(engine.Event)) *engine.Engine {
 	t := k.cfg.Timeouts
+	var keep func(remediate.Target, []byte) (string, error)
+	if k.cfg.Screens != "" {
+		keep = keepScreen(k.cfg.Screens)
+	}
 	stop := schedule.HaltOptions{Canary: k.cfg.Stop.Canary, MaxStranded: k.cfg.Stop.Stranded, MaxFailed: k.cfg.Stop.Failed}
 	return engine.New(engine.Engine{
 		Store: k.store, RunID: run, Playbook: k.playbook,
 		Drivers: k.drivers, Medic: k.server, Prober: k.prober, Gates: k.gates(),
+		Voucher: k.voucher, Witness: k.witness, Keep: keep,
 		Ladder: k.ladder(), Limits: engine.Limits(k.cfg.Limits),
 		Timeouts: engine.Timeouts{Check: time.Duration(t.Check), Enter: time.Duration(t.Enter), Repair: time.Duration(t.Repair),
 			Leave: time.Duration(t.Leave), Confirm: time.Duration(t.Confirm)},

@@ -57,6 +57,12 @@ type (
 		Lend      string `yaml:"lend"`      // a range that DHCP does not give out, for UEFI hosts: 10.1.2.240-10.1.2.250
 		HTTP      string `yaml:"http"`
 	}
+	falconConfig struct {
+		URL      string     `yaml:"url"` // of the region's API; https://api.crowdstrike.com if empty
+		CA       string     `yaml:"ca"`
+		ClientID string     `yaml:"client_id"` // empty: the console is not asked
+		Secret   secret.Ref `yaml:"secret"`
+	}
 	restartConfig struct {
 		Most    int      `yaml:"most"`    // of one host in one run, as far as timeouts.repair allows
 		Between duration `yaml:"between"` // from one to the next

@@ -19,6 +19,7 @@ import (
 	"unbrick/remediate/engine"
 	"unbrick/remediate/netboot"
 	"unbrick/remediate/probe"
+	"unbrick/remediate/probe/falcon"
 	"unbrick/remediate/rescue"
 	"unbrick/remediate/rescue/image"
 	"unbrick/remediate/rescue/wire"
@@ -36,6 +37,8 @@ type kit struct {
 	boot     *netboot.Server // nil: no host starts from the network
 	drivers  map[string]remediate.Driver
 	prober   remediate.Prober
+	voucher  remediate.Voucher // nil: no credential for WinRM
+	witness  remediate.Witness // nil: no console of a sensor
 	log      *slog.Logger
 	closers  []io.Closer
 }
@@ -93,8 +96,28 @@ func assemble(c *cli.Context, cfg *config, log *slog.Logger) (k *kit, err error)
 	if err := k.serve(c.Context, base); err != nil {
 		return k, err
 	}
-	k.drivers, err = k.listDrivers(pins)
-	return k, err
+	if k.drivers, err = k.listDrivers(pins); err != nil {
+		return k, err
+	}
+	return k, k.openProofs(pins)
+}
+
+// openProofs opens what shows, beside the network, whether a Windows is up.
+func (k *kit) openProofs(pins tlspin.Records) error {
+	s, err := newShell(k.cfg, pins)
+	if err != nil {
+		return err
+	}
+	if s != nil {
+		k.voucher = s
+	}
+	f := k.cfg.Falcon
+	if f.ClientID == "" {
+		return nil
+	}
+	console, err := falcon.New(falcon.Config{URL: f.URL, CA: f.CA, ClientID: f.ClientID, Secret: f.Secret})
+	k.witness = console
+	return hinted(err, "falcon: of unbrick.yaml is described in the README")
 }
 
 // openPins returns where the certificates of BMCs are remembered: in the run's state, also

@@ -184,7 +184,8 @@ type Result struct {
 	Ended    time.Time         `json:"ended,omitzero"`
 	OnTime   bool              `json:"on_time"` // fixed or healthy when it was needed
 	Removed  []playbooks.File  `json:"removed"`
-	Evidence string            `json:"evidence"` // what showed that Windows is up
+	Changed  []playbooks.Value `json:"changed,omitempty"` // registry values
+	Evidence string            `json:"evidence"`          // what showed that Windows is up
 
 	Inventory inventory.Host   `json:"-"`
 	Report    remediate.Report `json:"-"`
@@ -262,7 +263,10 @@ func (s *Store) results(ctx context.Context, run, state, after string) ([]Result
 				return nil, err
 			}
 		}
-		r.Removed = r.Report.Removed()
+		r.Removed, r.Changed = r.Report.Removed(), r.Report.Changed()
+		if r.Report.Word != "" && r.Evidence != "" {
+			r.Evidence = "by the word of " + r.Report.Word + "; " + r.Evidence
+		}
 		page = append(page, r)
 	}
 	if err := rows.Err(); err != nil || len(page) == 0 {
