@@ -55,7 +55,11 @@ func TestClimb(t *testing.T) {
 			t.Parallel()
 			y := newYard(strings.Split(c.does, "; ")...)
 			_, s := yardStore(t, "h")
-			sum := runs(t, y.engine(s, "redfish", "netboot", "restart"))
+			e := y.engine(s, "redfish", "netboot", "restart")
+			if strings.Contains(c.does, "does not last") {
+				e.Timeouts.Confirm = 100 * time.Millisecond
+			}
+			sum := runs(t, e)
 			r := result(t, s, "h")
 			if got := strings.Join(y.calls, ", "); got != c.calls {
 				t.Errorf("calls\n%s, want\n%s", got, c.calls)
@@ -105,7 +109,7 @@ func TestBudget(t *testing.T) {
 			y := newYard(op + " redfish: takes for ever")
 			_, s := yardStore(t, "h")
 			e := y.engine(s, "redfish", "netboot")
-			e.Ladder[0].Budget = 30 * time.Millisecond
+			e.Ladder[0].Budget = 50 * time.Millisecond
 			y.leaving = func(has time.Duration) {
 				if has < time.Second {
 					t.Errorf("leave has %s", has)
@@ -114,7 +118,7 @@ func TestBudget(t *testing.T) {
 			runs(t, e)
 			r := result(t, s, "h")
 			if r.Verdict != remediate.Fixed || r.Route != "netboot" || len(r.Attempts) != 2 ||
-				!strings.Contains(r.Attempts[0].Reason, "the way has used up its budget of 30ms") {
+				!strings.Contains(r.Attempts[0].Reason, "the way has used up its budget of 50ms") {
 				t.Errorf("%+v", r)
 			}
 		})

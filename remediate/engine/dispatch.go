@@ -32,18 +32,24 @@ func (w *worker) dispatch(ctx context.Context) (over bool, err error) {
 	for {
 		var taken []ids
 		var state position
+		over := false
 		err := w.Store.tx(ctx, func(tx *sql.Tx) (err error) {
-			taken = nil
+			taken, over = nil, false
 			if err = w.Store.exclusive(ctx, tx); err != nil {
 				return err
 			}
 			if state, err = w.position(ctx, tx); err != nil || state.free <= 0 {
 				return err
 			}
-			if err = w.halt(ctx, tx, &state); err != nil || state.paused || state.halted {
+			if err = w.halt(ctx, tx, &state); err != nil {
 				return err
 			}
-			taken, state.stuck, err = w.take(ctx, tx, state.free)
+			if !state.paused && !state.halted {
+				taken, state.stuck, err = w.take(ctx, tx, state.free)
+			}
+			if err == nil && len(taken) == 0 {
+				over, err = w.nothingLeft(ctx, tx, state)
+			}
 			return err
 		})
 		if err != nil {
@@ -52,14 +58,26 @@ func (w *worker) dispatch(ctx context.Context) (over bool, err error) {
 		if len(taken) == takeAtOnce {
 			continue
 		}
-		if state.running > 0 || len(taken) > 0 || (state.todo > state.stuck && !state.halted) {
+		if !over {
 			return false, nil
-		}
-		if await, err := w.awaits(ctx); err != nil || await && !state.halted {
-			return false, err
 		}
 		return true, w.conclude(ctx)
 	}
+}
+
+// nothingLeft says whether this process has nothing more to do for the run. It holds at that
+// moment alone: a host that waits may be taken up again at the next.
+func (w *worker) nothingLeft(ctx context.Context, tx *sql.Tx, p position) (bool, error) {
+	switch {
+	case p.running > 0:
+		return false, nil
+	case p.halted:
+		return true, nil
+	case p.todo > p.stuck:
+		return false, nil
+	}
+	await, err := w.awaits(ctx, tx)
+	return !await, err
 }
 
 // A position is what decides whether hosts may be taken.

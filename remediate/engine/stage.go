@@ -155,23 +155,25 @@ func (t *treatment) record(ctx context.Context, n int, s remediate.Stage, w way,
 	})
 }
 
-// setEntered writes down what will have to be put back, unless an earlier attempt did so.
-func (t *treatment) setEntered(ctx context.Context, w way) error {
+// setEntered writes down what will have to be put back, unless an earlier attempt did so. It
+// ends with the process and not with the stage: that a stage has no time left is no fault of
+// the state.
+func (t *treatment) setEntered(w way) error {
 	b, err := json.Marshal(w)
 	if err != nil {
 		return err
 	}
-	return t.Store.tx(ctx, func(tx *sql.Tx) error {
-		_, err := t.update(ctx, tx, `entered = CASE WHEN entered = '' THEN $6 ELSE entered END, touched = 1`, `host`, string(b))
+	return t.Store.tx(t.ctx, func(tx *sql.Tx) error {
+		_, err := t.update(t.ctx, tx, `entered = CASE WHEN entered = '' THEN $6 ELSE entered END, touched = 1`, `host`, string(b))
 		return err
 	})
 }
 
 // entered says whether there is something to put back.
-func (t *treatment) entered(ctx context.Context) (yes bool, err error) {
-	err = t.Store.tx(ctx, func(tx *sql.Tx) error {
+func (t *treatment) entered() (yes bool, err error) {
+	err = t.Store.tx(t.ctx, func(tx *sql.Tx) error {
 		var e string
-		err := tx.QueryRowContext(ctx, `SELECT entered FROM hosts WHERE run = $1 AND host = $2`, t.Run, t.Host).Scan(&e)
+		err := tx.QueryRowContext(t.ctx, `SELECT entered FROM hosts WHERE run = $1 AND host = $2`, t.Run, t.Host).Scan(&e)
 		yes = e != ""
 		return err
 	})

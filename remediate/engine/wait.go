@@ -109,29 +109,28 @@ func (t *treatment) seenWhileWaiting(ctx context.Context, notes []remediate.Note
 
 // awaits says whether the run goes on although no host of this process is in flight or can be
 // taken: for hosts that wait for a person, or are looked after.
-func (w *worker) awaits(ctx context.Context) (bool, error) {
+func (w *worker) awaits(ctx context.Context, tx *sql.Tx) (bool, error) {
 	now := time.Now()
 	if w.Wait > 0 {
 		in, args := w.atSites("site", w.run.ID)
-		rows, err := w.Store.db().QueryContext(ctx, `SELECT route, MAX(since) FROM hosts
+		rows, err := tx.QueryContext(ctx, `SELECT route, MAX(since) FROM hosts
 			WHERE run = $1 AND state = 'waiting'`+in+` GROUP BY route`, args...)
 		if err != nil {
 			return false, fmt.Errorf("cannot look for hosts that wait: %w", err)
 		}
-		defer rows.Close()
+		await := false
 		for rows.Next() {
 			var way string
 			var since int64
 			if err := rows.Scan(&way, &since); err != nil {
+				rows.Close()
 				return false, err
 			}
 			from := time.UnixMilli(max(since, w.began.UnixMilli())) // who takes a run up again means to wait
-			if now.Before(from.Add(cmp.Or(w.Ladder.Rung(way).Budget, w.Wait))) {
-				return true, nil
-			}
+			await = await || now.Before(from.Add(cmp.Or(w.Ladder.Rung(way).Budget, w.Wait)))
 		}
-		if err := rows.Err(); err != nil {
-			return false, err
+		if err := rows.Close(); err != nil || await {
+			return await, err
 		}
 	}
 	if w.Watch <= 0 {
@@ -139,7 +138,7 @@ func (w *worker) awaits(ctx context.Context) (bool, error) {
 	}
 	n := 0
 	in, args := w.atSites("site", w.run.ID, now.Add(-w.Watch).UnixMilli())
-	err := w.Store.db().QueryRowContext(ctx, `SELECT COUNT(*) FROM (SELECT 1 FROM hosts WHERE run = $1 AND ended > $2
+	err := tx.QueryRowContext(ctx, `SELECT COUNT(*) FROM (SELECT 1 FROM hosts WHERE run = $1 AND ended > $2
 		AND state = 'done' AND verdict = 'fixed'`+in+` LIMIT 1) AS watched`, args...).Scan(&n)
 	if err != nil {
 		return false, fmt.Errorf("cannot look for hosts that were fixed: %w", err)

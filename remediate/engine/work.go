@@ -200,7 +200,7 @@ func (t *treatment) enter(ctx context.Context, driver remediate.Driver, target r
 			return output{}, err
 		}
 	}
-	if err := t.setEntered(ctx, w); err != nil {
+	if err := t.setEntered(w); err != nil {
 		return output{}, &errState{err}
 	}
 	if err := driver.Enter(ctx, target, img); err != nil {
@@ -238,7 +238,7 @@ func (t *treatment) repair(ctx context.Context, driver remediate.Driver, target 
 }
 
 func (t *treatment) leave(ctx context.Context, driver remediate.Driver, target remediate.Target, w way) (output, error) {
-	owed, err := t.entered(ctx)
+	owed, err := t.entered()
 	if err != nil {
 		return output{}, &errState{err}
 	}

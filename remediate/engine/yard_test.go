@@ -169,7 +169,7 @@ func (y *yard) engine(s *Store, ways ...string) Engine {
 	e := Engine{
 		Store: s, Playbook: &playbooks.Playbook{Name: "test"}, Drivers: map[string]remediate.Driver{}, Medic: y, Prober: y,
 		Timeouts: Timeouts{Check: 20 * time.Second, Enter: 20 * time.Second, Repair: 20 * time.Second, Leave: 20 * time.Second,
-			Confirm: 50 * time.Millisecond},
+			Confirm: 10 * time.Second},
 		Every: 2 * time.Millisecond, Soak: 2 * time.Millisecond, Poll: 10 * time.Millisecond, Look: 5 * time.Millisecond, Tries: 2,
 	}
 	for _, way := range ways {
