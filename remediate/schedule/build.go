@@ -321,7 +321,7 @@ func (b *Builder) finish(s *siteDraft, f *Fleet, roaming map[string]int32) site 
 		p, known := roaming[s.Country]
 		if !known {
 			p = int32(len(f.people))
-			f.people = append(f.people, people{"technicians of " + s.Country, n})
+			f.people = append(f.people, people{roamingName + s.Country, n})
 			roaming[s.Country] = p
 		}
 		out.people = p

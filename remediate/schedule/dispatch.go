@@ -19,6 +19,7 @@ type Dispatcher struct {
 	step  float64 // from tick to tick
 
 	todo, fly []int32 // of each bucket
+	held      []int32 // of each bucket: hosts that wait for a person; looked ahead with alone
 	state     []siteState
 	keys      []key   // of each lane
 	heads     []int32 // of each lane: the bucket that is next; -1: none may start
@@ -68,7 +69,7 @@ type heapOf struct {
 // comparisons: it goes without the ranks of [Index].
 func NewDispatcher(f *Fleet, rule Rule) *Dispatcher {
 	d := &Dispatcher{Fleet: f, rule: rule, rates: f.Rates, limit: f.limits, step: 1.0 / 6,
-		todo: make([]int32, len(f.buckets)), fly: make([]int32, len(f.buckets)),
+		todo: make([]int32, len(f.buckets)), fly: make([]int32, len(f.buckets)), held: make([]int32, len(f.buckets)),
 		state: make([]siteState, len(f.sites)), keys: make([]key, len(f.lanes)), heads: make([]int32, len(f.lanes)),
 		spots: make([]int32, len(f.lanes)), shut: make([]bool, len(f.lanes)), cohortsAt: make([]cohortState, len(f.cohorts)),
 		waysAt: make([]wayState, len(f.ways)), pools: make([]pool, 2+len(f.people)),
@@ -144,7 +145,7 @@ func (d *Dispatcher) service() int {
 // Clone returns a Dispatcher that goes on by itself from the same counts.
 func (d *Dispatcher) Clone() *Dispatcher {
 	c := *d
-	c.todo, c.fly = slices.Clone(d.todo), slices.Clone(d.fly)
+	c.todo, c.fly, c.held = slices.Clone(d.todo), slices.Clone(d.fly), slices.Clone(d.held)
 	c.state, c.keys, c.heads, c.spots = slices.Clone(d.state), slices.Clone(d.keys), slices.Clone(d.heads), slices.Clone(d.spots)
 	c.shut = slices.Clone(d.shut)
 	c.cohortsAt, c.waysAt = slices.Clone(d.cohortsAt), slices.Clone(d.waysAt)

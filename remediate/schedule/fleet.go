@@ -184,6 +184,9 @@ type cohort struct {
 	pool  Pool
 }
 
+// roamingName begins the names of those who go from site to site.
+const roamingName = "technicians of "
+
 // people are technicians who share work.
 type people struct {
 	name  string

@@ -68,9 +68,6 @@ func NewPlanner(f *Fleet) *Planner {
 	return p
 }
 
-// Counts returns where the run stands, to look ahead from: it does not change with the Planner.
-func (p *Planner) Counts() *Dispatcher { return p.d.Clone() }
-
 // Limit caps how many hosts of a way and model are treated at once: a ring, or 0 for a halt.
 // Negative is no cap.
 func (p *Planner) Limit(way, model string, n int) { p.d.Limit(way, model, n) }

@@ -43,13 +43,8 @@ func (f *Fleet) Cohorts() (ways, models []string) {
 	return ways, models
 }
 
-// Start begins the next host at now, in hours since the start: ok is false if no place is free
-// that one may take.
-func (d *Dispatcher) Start(now float64) (r Ref, ok bool) {
-	return d.start(now, func(int) bool { return true })
-}
-
-// StartIn is Start for the places of one pool, as PoolsOf numbers them.
+// StartIn begins the next host of a pool, as PoolsAt numbers them, at now, in hours since the
+// start: ok is false if no place is free that one may take.
 func (d *Dispatcher) StartIn(pool int, now float64) (r Ref, ok bool) {
 	l := d.bestOf(pool, now)
 	if l < 0 {
@@ -58,26 +53,8 @@ func (d *Dispatcher) StartIn(pool int, now float64) (r Ref, ok bool) {
 	return d.begin(l, now), true
 }
 
-// PoolsOf returns the pools that a site draws on.
-func (d *Dispatcher) PoolsOf(site int) [2]int { return [2]int{0, int(2 + d.sites[site].people)} }
-
 // Pools returns how many pools there are.
 func (d *Dispatcher) Pools() int { return len(d.pools) }
-
-func (d *Dispatcher) start(now float64, allowed func(pool int) bool) (Ref, bool) {
-	best := int32(-1)
-	for p := range d.pools {
-		if allowed(p) {
-			if l := d.bestOf(p, now); l >= 0 && (best < 0 || d.before(l, best)) {
-				best = l
-			}
-		}
-	}
-	if best < 0 {
-		return -1, false
-	}
-	return d.begin(best, now), true
-}
 
 // bestOf returns the lane that goes next in a pool; -1 if none may.
 func (d *Dispatcher) bestOf(pool int, now float64) int32 {
@@ -203,4 +180,12 @@ func search(n int, at func(int) string, name string) (int, bool) {
 		}
 	}
 	return low, low < n && at(low) == name
+}
+
+// Cohort returns the way and model of a bucket, in Fleet.Cohorts.
+func (f *Fleet) Cohort(r Ref) int { return int(f.kinds[f.buckets[r].kind].cohort) }
+
+// PoolsAt returns the pools that the site of a bucket draws on.
+func (d *Dispatcher) PoolsAt(r Ref) [3]int {
+	return [3]int{0, 1, int(2 + d.sites[d.buckets[r].site].people)}
 }
