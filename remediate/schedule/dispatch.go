@@ -17,6 +17,7 @@ type Dispatcher struct {
 	limit Limits
 	now   float64 // hours since the start, at the last tick
 	step  float64 // from tick to tick
+	rough bool    // keys follow the counts at ticks, and when a bucket runs empty
 
 	todo, fly []int32 // of each bucket
 	held      []int32 // of each bucket: hosts that wait for a person; looked ahead with alone
@@ -34,6 +35,7 @@ type Dispatcher struct {
 	// and what it is to need on those after, in each pool.
 	own, back []float64
 	ahead     [][pools]float64
+	worth     []float64        // of each bucket: the logarithm of w/p
 	work      [pools][]float64 // scratch: of a site, by when it is due
 }
 
@@ -73,9 +75,6 @@ func NewDispatcher(f *Fleet, rule Rule) *Dispatcher {
 		state: make([]siteState, len(f.sites)), keys: make([]key, len(f.lanes)), heads: make([]int32, len(f.lanes)),
 		spots: make([]int32, len(f.lanes)), shut: make([]bool, len(f.lanes)), cohortsAt: make([]cohortState, len(f.cohorts)),
 		waysAt: make([]wayState, len(f.ways)), pools: make([]pool, 2+len(f.people)),
-	}
-	if len(f.sites) > 20000 {
-		d.step = 0.5
 	}
 	for i := range d.spots {
 		d.spots[i] = -1
@@ -187,7 +186,15 @@ func (d *Dispatcher) learn() {
 	for k := range d.kinds {
 		fill(int32(k))
 	}
+	d.worth = make([]float64, len(d.buckets))
+	for b := range d.buckets {
+		d.worth[b] = math.Log(float64(d.buckets[b].weight) / d.back[d.buckets[b].kind])
+	}
 }
+
+// Roughly makes keys follow the counts less often, and the clock by the hour: to look ahead for
+// millions of hosts. Caps and gates are kept as they are.
+func (d *Dispatcher) Roughly() { d.rough, d.step = true, 1 }
 
 // Tick moves the clock, at most to the last tick before now. Keys change with the clock only
 // here.

@@ -22,7 +22,8 @@ type Aspect struct {
 	Slack  float64 // Due less what the queue needs to be worked off
 	Weight float64
 	Work   float64 // that one host costs until it is back
-	Taken  float64 // the share of its hosts that were begun
+	Hosts  int     // at the beginning
+	Taken  float64 // the share of them that was begun
 }
 
 // A Rule says how much a bucket should go first; the greatest goes.
@@ -33,16 +34,20 @@ type Rule func(Aspect) float64
 //
 //	w/p · exp(−max(0, slack)/τ)   before the opening
 //	γ · w/p                       after it
-func Index(a Aspect) float64 {
-	v := math.Log(a.Weight / a.Work)
+func Index(a Aspect) float64 { return index(math.Log(a.Weight/a.Work), a.Due, a.Slack) }
+
+func index(worth, due, slack float64) float64 {
 	switch {
-	case math.IsInf(a.Due, 1): // in a class of its own: nothing to compare with
-		return v
-	case a.Due <= 0:
-		return v + math.Log(lateFactor)
+	case math.IsInf(due, 1): // in a class of its own: nothing to compare with
+		return worth
+	case due <= 0:
+		return worth + logLate
 	}
-	return v - max(0, a.Slack)/lookAhead
+	return worth - max(0, slack)/lookAhead
 }
+
+// logLate is the logarithm of lateFactor.
+const logLate = -1.3862943611198906
 
 // The ranks of what is compared: the index counts among equals only.
 const (

@@ -16,10 +16,6 @@ func (d *Dispatcher) refresh(s int32) {
 	for l := site.lanes; l < site.ends; l++ {
 		c := &d.cohorts[d.lanes[l].cohort]
 		d.heads[l] = -1
-		if d.shut[l] || !d.room(s, c) {
-			d.sink(l)
-			continue
-		}
 		best := key{rank: math.MaxUint8}
 		for b := d.lanes[l].first; b < d.lanes[l].end; b++ {
 			bk := &d.buckets[b]
@@ -31,12 +27,29 @@ func (d *Dispatcher) refresh(s int32) {
 				best, d.heads[l] = k, b
 			}
 		}
-		if d.heads[l] < 0 {
-			d.sink(l)
-			continue
+		if d.heads[l] >= 0 {
+			d.keys[l] = best
 		}
-		d.keys[l] = best
-		d.float(l)
+		d.place(l)
+	}
+}
+
+// place puts a lane into its heap if a host of it may start, and takes it out if none may.
+func (d *Dispatcher) place(l int32) {
+	ln := &d.lanes[l]
+	if d.heads[l] < 0 || d.shut[l] || !d.room(ln.site, &d.cohorts[ln.cohort]) {
+		d.sink(l)
+		return
+	}
+	d.float(l)
+}
+
+// placeAll places the lanes of a site by the keys that they have.
+func (d *Dispatcher) placeAll(s int32) {
+	for l := d.sites[s].lanes; l < d.sites[s].ends; l++ {
+		if d.heads[l] >= 0 {
+			d.place(l)
+		}
 	}
 }
 
@@ -87,17 +100,22 @@ func (d *Dispatcher) places(s int32, p Pool) float64 {
 // value returns the index of a bucket of the site that was loaded last.
 func (d *Dispatcher) value(b int32, p Pool) float64 {
 	bk := &d.buckets[b]
-	a := Aspect{Site: int(bk.site), Tier: bk.tier, Due: bk.due - d.now, Weight: float64(bk.weight), Work: d.back[bk.kind]}
+	due := bk.due - d.now
+	if d.rule == nil && (due <= 0 || math.IsInf(due, 1)) {
+		return index(d.worth[b], due, 0)
+	}
 	c := d.places(bk.site, p)
 	if n := float64(d.limit.Images); n > 0 && n < c && remediate.Streams(d.wayOf(bk.kind)) {
 		c = n
 	}
-	a.Slack = a.Due - d.work[p][bk.dueIndex]/max(c, 1)
+	slack := due - d.work[p][bk.dueIndex]/max(c, 1)
 	if d.rule == nil {
-		return Index(a)
+		return index(d.worth[b], due, slack)
 	}
-	a.Region = d.sites[bk.site].Region
-	if n := d.buckets[b].hosts; n > 0 {
+	a := Aspect{Site: int(bk.site), Region: d.sites[bk.site].Region, Tier: bk.tier, Due: due, Slack: slack,
+		Weight: float64(bk.weight), Work: d.back[bk.kind]}
+	if n := bk.hosts; n > 0 {
+		a.Hosts = int(n)
 		a.Taken = 1 - float64(d.todo[b])/float64(n)
 	}
 	return d.rule(a)

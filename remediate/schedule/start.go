@@ -86,7 +86,14 @@ func (d *Dispatcher) begin(l int32, now float64) Ref {
 	if w := &d.waysAt[d.cohorts[d.lanes[l].cohort].way]; w.gap > 0 {
 		w.next = max(w.next, now-w.gap) + w.gap // one may have been missed, not more
 	}
-	d.refresh(site)
+	switch {
+	case !d.rough || d.todo[b] == 0:
+		d.refresh(site)
+	case !d.room(site, &d.cohorts[d.lanes[l].cohort]):
+		d.placeAll(site)
+	default:
+		d.place(l)
+	}
 	return Ref(b)
 }
 
@@ -109,14 +116,21 @@ func (d *Dispatcher) count(b int32, n int32) {
 // has ended.
 func (d *Dispatcher) Finish(r, to Ref) {
 	b := int32(r)
+	bk := &d.buckets[b]
+	full := !d.room(bk.site, &d.cohorts[d.kinds[bk.kind].cohort])
 	d.count(b, -1)
 	if to < 0 {
 		d.drop(b)
 	} else {
 		d.todo[to]++
-		d.state[d.buckets[b].site].todo++
+		d.state[bk.site].todo++
 	}
-	d.refresh(d.buckets[b].site)
+	switch {
+	case !d.rough || to >= 0 || bk.tier == inventory.Dependency:
+		d.refresh(bk.site)
+	case full:
+		d.placeAll(bk.site)
+	}
 }
 
 // Wake returns when the next way may start a host that may not now because of its rate; false

@@ -91,12 +91,19 @@ type result struct {
 	end    float64
 }
 
+// roughHosts is from how many hosts on a forecast looks at the keys less often.
+const roughHosts = 500_000
+
 // Look makes a forecast from where d stands. d is not changed.
 func Look(d *schedule.Dispatcher, o Options) Forecast {
 	l := &look{d: d, o: o, now: o.Now.Sub(d.Start).Hours(), places: d.Places()}
 	l.count()
 	if l.o.Runs <= 0 {
 		l.o.Runs = min(20, max(3, 4_000_000/max(l.todo, 1)))
+	}
+	if l.todo > roughHosts {
+		d = d.Clone()
+		d.Roughly()
 	}
 	l.results = l.runs(d, l.o.Runs)
 	f := Forecast{At: o.Now.UTC(), Runs: l.o.Runs, Held: map[string]int{}}
