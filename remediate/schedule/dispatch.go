@@ -42,8 +42,9 @@ type Dispatcher struct {
 type siteState struct {
 	fly    [pools]int32
 	images int32
-	todo   int32 // hosts
-	first  int32 // hosts of the dependency tier that have not ended
+	todo   int32   // hosts
+	first  int32   // hosts of the dependency tier that have not ended
+	next   float64 // when the clock changes its keys
 	pin    float64
 	anyway bool // the pin goes before the dependency tier too
 }
@@ -64,6 +65,7 @@ type pool struct {
 
 type heapOf struct {
 	cohort int32
+	slack  bool // what has none is in another heap
 	lanes  []int32
 }
 
@@ -199,9 +201,15 @@ func (d *Dispatcher) Roughly() { d.rough, d.step = true, 1 }
 // Tick moves the clock, at most to the last tick before now. Keys change with the clock only
 // here.
 func (d *Dispatcher) Tick(now float64) {
-	if t := math.Floor(now/d.step) * d.step; t > d.now {
-		d.now = t
-		d.rekey()
+	t := math.Floor(now/d.step) * d.step
+	if t <= d.now {
+		return
+	}
+	d.now = t
+	for s := range d.state {
+		if d.state[s].next <= t && d.state[s].todo > 0 {
+			d.refresh(int32(s))
+		}
 	}
 }
 

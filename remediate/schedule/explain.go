@@ -15,13 +15,13 @@ func (d *Dispatcher) choice(l int32) Choice {
 	s := &d.sites[bk.site]
 	c := &d.cohorts[d.lanes[l].cohort]
 	k := d.keys[l]
-	out := Choice{Site: s.Site, Way: d.ways[c.way], Model: c.model, Tier: bk.tier, Value: math.Exp(k.index),
+	out := Choice{Site: s.Site, Way: d.ways[c.way], Model: c.model, Tier: bk.tier, Value: math.Exp(k.value(d.now)),
 		Pinned: d.pinned(bk.site), Others: k.rank == rankService || k.rank == rankFirst && bk.tier == inventory.Dependency}
 	if math.IsInf(bk.due, 1) {
 		return out
 	}
 	d.load(bk.site)
-	need := d.work[c.pool][bk.dueIndex] / max(d.places(bk.site, c.pool), 1)
+	need := d.need(d.heads[l], c.pool)
 	out.Due, out.Latest = d.At(bk.due).In(s.Clock), d.At(bk.due-need).In(s.Clock)
 	out.Slack = time.Duration((bk.due - d.now - need) * float64(time.Hour)).Round(time.Minute)
 	return out

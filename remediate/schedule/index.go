@@ -34,16 +34,15 @@ type Rule func(Aspect) float64
 //
 //	w/p · exp(−max(0, slack)/τ)   before the opening
 //	γ · w/p                       after it
-func Index(a Aspect) float64 { return index(math.Log(a.Weight/a.Work), a.Due, a.Slack) }
-
-func index(worth, due, slack float64) float64 {
+func Index(a Aspect) float64 {
+	worth := math.Log(a.Weight / a.Work)
 	switch {
-	case math.IsInf(due, 1): // in a class of its own: nothing to compare with
+	case math.IsInf(a.Due, 1): // in a class of its own: nothing to compare with
 		return worth
-	case due <= 0:
+	case a.Due <= 0:
 		return worth + logLate
 	}
-	return worth - max(0, slack)/lookAhead
+	return worth - max(0, a.Slack)/lookAhead
 }
 
 // logLate is the logarithm of lateFactor.
@@ -57,14 +56,24 @@ const (
 	rankUnknown         // nobody knows when it is due
 )
 
-// A key is what lanes are compared by.
+// A key is what lanes are compared by. All that has slack gains on the rest by the same as time
+// goes by: its keys hold the index less that gain, and need no work while the clock goes on.
 type key struct {
 	rank  uint8
+	slack bool
 	index float64
 }
 
-// before says which lane goes first. No two lanes are equal.
-func (d *Dispatcher) before(x, y int32) bool {
+// value returns the index at a time.
+func (k key) value(now float64) float64 {
+	if k.slack {
+		return k.index + now/lookAhead
+	}
+	return k.index
+}
+
+// less says which of two lanes of one heap goes first. No two lanes are equal.
+func (d *Dispatcher) less(x, y int32) bool {
 	a, b := &d.keys[x], &d.keys[y]
 	switch {
 	case a.rank != b.rank:
@@ -73,6 +82,18 @@ func (d *Dispatcher) before(x, y int32) bool {
 		return a.index > b.index
 	}
 	return x < y // by site, then by cohort
+}
+
+// before says which of any two lanes goes first now.
+func (d *Dispatcher) before(x, y int32) bool {
+	a, b := &d.keys[x], &d.keys[y]
+	if a.slack == b.slack || a.rank != b.rank {
+		return d.less(x, y)
+	}
+	if v, w := a.value(d.now), b.value(d.now); v != w {
+		return v > w
+	}
+	return x < y
 }
 
 // rank returns the rank of a bucket.

@@ -13,25 +13,44 @@ func (d *Dispatcher) refresh(s int32) {
 	d.load(s)
 	open := d.service()
 	ready := !site.gate || st.first == 0 || st.anyway && d.pinned(s)
+	st.next = math.Inf(1)
+	if d.pinned(s) {
+		st.next = st.pin
+	}
 	for l := site.lanes; l < site.ends; l++ {
-		c := &d.cohorts[d.lanes[l].cohort]
+		pool := d.cohorts[d.lanes[l].cohort].pool
 		d.heads[l] = -1
 		best := key{rank: math.MaxUint8}
+		most, slack, none := 0.0, false, false
 		for b := d.lanes[l].first; b < d.lanes[l].end; b++ {
 			bk := &d.buckets[b]
 			if d.todo[b] == 0 || int(bk.class) > open || !(ready || bk.tier == inventory.Dependency || bk.class < noService) {
 				continue
 			}
-			k := key{d.rank(bk), d.value(b, c.pool)}
-			if k.rank < best.rank || k.rank == best.rank && k.index > best.index {
-				best, d.heads[l] = k, b
+			k, until := d.key(b, pool)
+			v := k.value(d.now)
+			if d.heads[l] < 0 || k.rank < best.rank || k.rank == best.rank && v > most {
+				best, most, d.heads[l] = k, v, b
 			}
+			slack, none = slack || k.slack, none || !k.slack
+			st.next = min(st.next, until)
+		}
+		if slack && none { // one may overtake the other
+			st.next = d.now
 		}
 		if d.heads[l] >= 0 {
-			d.keys[l] = best
+			d.rekeyLane(l, best)
 		}
 		d.place(l)
 	}
+}
+
+// rekeyLane gives a lane its key, and takes it out of its heap if it belongs into another.
+func (d *Dispatcher) rekeyLane(l int32, k key) {
+	if d.keys[l].slack != k.slack {
+		d.sink(l)
+	}
+	d.keys[l] = k
 }
 
 // place puts a lane into its heap if a host of it may start, and takes it out if none may.
@@ -44,10 +63,10 @@ func (d *Dispatcher) place(l int32) {
 	d.float(l)
 }
 
-// placeAll places the lanes of a site by the keys that they have.
+// placeAll takes the lanes of a site in or out as its places say, by the keys that they have.
 func (d *Dispatcher) placeAll(s int32) {
 	for l := d.sites[s].lanes; l < d.sites[s].ends; l++ {
-		if d.heads[l] >= 0 {
+		if d.heads[l] >= 0 && d.room(s, &d.cohorts[d.lanes[l].cohort]) == (d.spots[l] < 0) {
 			d.place(l)
 		}
 	}
@@ -97,28 +116,51 @@ func (d *Dispatcher) places(s int32, p Pool) float64 {
 	}
 }
 
-// value returns the index of a bucket of the site that was loaded last.
-func (d *Dispatcher) value(b int32, p Pool) float64 {
+// key returns the key of a bucket of the site that was loaded last, and until when it holds if
+// the counts stay as they are.
+func (d *Dispatcher) key(b int32, p Pool) (k key, until float64) {
 	bk := &d.buckets[b]
-	due := bk.due - d.now
-	if d.rule == nil && (due <= 0 || math.IsInf(due, 1)) {
-		return index(d.worth[b], due, 0)
+	k.rank = d.rank(bk)
+	if d.rule != nil {
+		k.index = d.rule(d.aspect(b, p))
+		return k, d.now
 	}
+	k.index = d.worth[b]
+	if math.IsInf(bk.due, 1) {
+		return k, bk.due
+	}
+	if bk.due <= d.now {
+		k.index += logLate
+		return k, math.Inf(1)
+	}
+	if latest := bk.due - d.need(b, p); latest > d.now {
+		k.index, k.slack = k.index-latest/lookAhead, true
+		return k, latest
+	}
+	return k, bk.due
+}
+
+// need returns how long the queue of a bucket takes to be worked off, as far as it is due when
+// the bucket is.
+func (d *Dispatcher) need(b int32, p Pool) float64 {
+	bk := &d.buckets[b]
 	c := d.places(bk.site, p)
 	if n := float64(d.limit.Images); n > 0 && n < c && remediate.Streams(d.wayOf(bk.kind)) {
 		c = n
 	}
-	slack := due - d.work[p][bk.dueIndex]/max(c, 1)
-	if d.rule == nil {
-		return index(d.worth[b], due, slack)
-	}
-	a := Aspect{Site: int(bk.site), Region: d.sites[bk.site].Region, Tier: bk.tier, Due: due, Slack: slack,
+	return d.work[p][bk.dueIndex] / max(c, 1)
+}
+
+func (d *Dispatcher) aspect(b int32, p Pool) Aspect {
+	bk := &d.buckets[b]
+	due := bk.due - d.now
+	a := Aspect{Site: int(bk.site), Region: d.sites[bk.site].Region, Tier: bk.tier, Due: due, Slack: due - d.need(b, p),
 		Weight: float64(bk.weight), Work: d.back[bk.kind]}
 	if n := bk.hosts; n > 0 {
 		a.Hosts = int(n)
 		a.Taken = 1 - float64(d.todo[b])/float64(n)
 	}
-	return d.rule(a)
+	return a
 }
 
 func (d *Dispatcher) wayOf(kind int32) string { return d.ways[d.cohorts[d.kinds[kind].cohort].way] }
@@ -154,11 +196,11 @@ func (d *Dispatcher) heap(l int32) *heapOf {
 	ln := &d.lanes[l]
 	p := &d.pools[d.poolAt(ln.site, d.cohorts[ln.cohort].pool)]
 	for i := range p.heaps {
-		if p.heaps[i].cohort == ln.cohort {
+		if p.heaps[i].cohort == ln.cohort && p.heaps[i].slack == d.keys[l].slack {
 			return &p.heaps[i]
 		}
 	}
-	p.heaps = append(p.heaps, heapOf{cohort: ln.cohort})
+	p.heaps = append(p.heaps, heapOf{cohort: ln.cohort, slack: d.keys[l].slack})
 	return &p.heaps[len(p.heaps)-1]
 }
 
@@ -194,7 +236,7 @@ func (d *Dispatcher) sink(l int32) {
 func (d *Dispatcher) up(h *heapOf, i int) (moved bool) {
 	for i > 0 {
 		parent := (i - 1) / 2
-		if !d.before(h.lanes[i], h.lanes[parent]) {
+		if !d.less(h.lanes[i], h.lanes[parent]) {
 			return moved
 		}
 		d.swap(h, i, parent)
@@ -206,10 +248,10 @@ func (d *Dispatcher) up(h *heapOf, i int) (moved bool) {
 func (d *Dispatcher) down(h *heapOf, i int) {
 	for {
 		child := 2*i + 1
-		if child+1 < len(h.lanes) && d.before(h.lanes[child+1], h.lanes[child]) {
+		if child+1 < len(h.lanes) && d.less(h.lanes[child+1], h.lanes[child]) {
 			child++
 		}
-		if child >= len(h.lanes) || !d.before(h.lanes[child], h.lanes[i]) {
+		if child >= len(h.lanes) || !d.less(h.lanes[child], h.lanes[i]) {
 			return
 		}
 		d.swap(h, i, child)

@@ -91,8 +91,6 @@ func (d *Dispatcher) begin(l int32, now float64) Ref {
 		d.refresh(site)
 	case !d.room(site, &d.cohorts[d.lanes[l].cohort]):
 		d.placeAll(site)
-	default:
-		d.place(l)
 	}
 	return Ref(b)
 }

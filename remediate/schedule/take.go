@@ -29,11 +29,14 @@ type Choice struct {
 // Take begins at most free hosts at now and returns them, first things first.
 func (p *Planner) Take(now time.Time, free int) []Choice {
 	t := p.d.hoursOf(now)
-	if p.stale && math.Floor(t/p.d.step)*p.d.step > p.d.now {
+	learnt := p.stale && math.Floor(t/p.d.step)*p.d.step > p.d.now
+	if learnt {
 		p.d.learn()
 		p.stale = false
 	}
-	p.d.Tick(t)
+	if p.d.Tick(t); learnt {
+		p.d.rekey()
+	}
 	q := p.queue(t)
 	var choices []Choice
 	for len(choices) < free && len(q.pools) > 0 {
