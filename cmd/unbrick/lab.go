@@ -3,12 +3,19 @@ package main
 import (
 	"errors"
 	"fmt"
+	"io"
+	"iter"
+	"maps"
 	"os"
 	"path/filepath"
+	"slices"
+	"strings"
 	"time"
 
 	"github.com/urfave/cli/v2"
 
+	"unbrick/remediate"
+	"unbrick/remediate/engine"
 	"unbrick/remediate/lab"
 )
 
@@ -25,11 +32,15 @@ func labCommand() *cli.Command {
 		Name: "lab", Usage: "a simulated fleet on loopback, to point any command at", Action: labRun,
 		Flags: append(labFlags(),
 			&cli.StringFlag{Name: "dir", Value: "unbrick-lab", Usage: "`FOLDER` for fleet.csv, keys.csv, unbrick.yaml and actions.jsonl"},
+			&cli.IntFlag{Name: "persons", Usage: "add `N` hosts that nobody reaches from afar: a run waits for a person"},
 			&cli.BoolFlag{Name: "vm", Usage: "add two hosts that are real: QEMU, UEFI Secure Boot, NTFS, one with BitLocker (Linux)"}),
 		Description: `Runs until Ctrl-C. actions.jsonl says what every host really saw.
 
    unbrick lab --hosts 100 --dir lab &
-   unbrick run -c lab/unbrick.yaml`,
+   unbrick run -c lab/unbrick.yaml
+
+Hosts of --persons wait until unbrick done says that somebody was there; the run ends without
+them if it is given --no-wait.`,
 	}
 }
 
@@ -54,10 +65,10 @@ func labRun(c *cli.Context) error {
 
 func startLab(c *cli.Context, dir string) (*lab.Lab, error) {
 	l, err := lab.Start(c.Context, lab.Options{
-		Hosts: c.Int("hosts"), Seed: c.Uint64("seed"), Pace: c.Duration("pace"), Dir: dir, VM: c.Bool("vm"),
+		Hosts: c.Int("hosts"), Seed: c.Uint64("seed"), Pace: c.Duration("pace"), Dir: dir, VM: c.Bool("vm"), Persons: c.Int("persons"),
 		Say: func(line string) { say(c, "%s", line) },
 	})
-	return l, hinted(err, "--hosts, --dir and --pace say what lab to build")
+	return l, hinted(err, "--hosts, --persons, --dir and --pace say what lab to build")
 }
 
 func demoCommand() *cli.Command {
@@ -118,24 +129,50 @@ func compare(c *cli.Context, cfg *config, l *lab.Lab) error {
 	if err := writeReport(c.App.Writer, "text", st, store.Results(c.Context, st.Run.ID, "")); err != nil {
 		return err
 	}
-	truth, right := l.Truth(), 0
-	for r, err := range store.Results(c.Context, st.Run.ID, "") {
-		if err != nil {
-			return err
-		}
-		if r.Verdict == truth[r.Host] {
-			right++
-			continue
-		}
-		fmt.Fprintf(c.App.Writer, "%s is %s and should be %s\n", r.Host, r.Verdict, truth[r.Host])
+	right, by, err := judge(c.App.Writer, l, store.Results(c.Context, st.Run.ID, ""))
+	if err != nil {
+		return err
 	}
 	left := l.Leftovers()
 	for _, line := range left {
 		fmt.Fprintf(c.App.Writer, "not put back: %s\n", line)
 	}
-	fmt.Fprintf(c.App.Writer, "\n%d of %d hosts ended as the lab knows they should; nothing left in any BMC: %t\n", right, len(truth), len(left) == 0)
-	if right < len(truth) || len(left) > 0 {
+	fmt.Fprintf(c.App.Writer, "\nby way: %s\n", by)
+	hosts := len(l.Hosts())
+	fmt.Fprintf(c.App.Writer, "%d of %d hosts ended as the lab knows they should; nothing left in any controller: %t\n", right, hosts, len(left) == 0)
+	if right < hosts || len(left) > 0 {
 		return exitWith(exitNotAll)
 	}
 	return nil
+}
+
+// judge holds results against what the lab knows and prints those that differ. It returns how
+// many do not, and how many hosts came back by each way, in words.
+func judge(w io.Writer, l *lab.Lab, results iter.Seq2[engine.Result, error]) (right int, by string, err error) {
+	truth, ways := l.Truth(), l.Ways()
+	count := map[string]int{}
+	for r, err := range results {
+		if err != nil {
+			return 0, "", err
+		}
+		switch way := ways[r.Host]; {
+		case r.Verdict != truth[r.Host]:
+			fmt.Fprintf(w, "%s is %s and should be %s\n", r.Host, r.Verdict, truth[r.Host])
+		case way != "" && way != r.Route:
+			fmt.Fprintf(w, "%s is %s by %s and should be so by %s\n", r.Host, r.Verdict, r.Route, way)
+		default:
+			right++
+		}
+		switch {
+		case r.Verdict == remediate.Healthy && ways[r.Host] == "":
+			count["up by itself"]++
+		case r.Verdict.Done():
+			count[fmt.Sprintf("%s by %s", r.Verdict, r.Route)]++
+		}
+	}
+	parts := []string{}
+	for _, what := range slices.Sorted(maps.Keys(count)) {
+		parts = append(parts, fmt.Sprintf("%d %s", count[what], what))
+	}
+	return right, strings.Join(parts, ", "), nil
 }

@@ -8,6 +8,7 @@ import (
 	"testing"
 
 	"unbrick/remediate/lab"
+	"unbrick/remediate/rescue/image"
 )
 
 // TestTrouble has something wrong with what a run needs. Each is said, with what to do,
@@ -25,8 +26,8 @@ func TestTrouble(t *testing.T) {
 		}, nil, []string{"unbrick.db", "--state"}},
 		{"state in a folder that is not there", nil, []string{"--state", "/nowhere/at/all.db"}, []string{"/nowhere/at", "--state"}},
 		{"image is not ours", func(t *testing.T, dir string) {
-			write(t, filepath.Join(dir, "stub.iso"), strings.Repeat("not an image ", 10000))
-		}, nil, []string{"stub.iso", "unbrick image build"}},
+			write(t, filepath.Join(dir, "stub", image.ISOName), strings.Repeat("not an image ", 10000))
+		}, nil, []string{image.ISOName, "unbrick image build"}},
 		{"no key file", func(t *testing.T, dir string) {
 			if err := os.Remove(filepath.Join(dir, "keys.csv")); err != nil {
 				t.Fatal(err)

@@ -24,7 +24,11 @@ var (
 	goodFrom   = time.Date(2024, 7, 19, 5, 27, 0, 0, time.UTC)
 )
 
-const sensorFolder = "System32/drivers/CrowdStrike"
+const (
+	sensorFolder = "System32/drivers/CrowdStrike"
+	faultyFile   = "Windows/" + sensorFolder + "/C-00000291-00000000-00000031.sys"
+	goodFile     = "Windows/" + sensorFolder + "/C-00000291-00000000-00000032.sys"
+)
 
 // newDisk makes the system volume of a host of kind k.
 func newDisk(k kind) *volumetest.Volume {
@@ -44,10 +48,10 @@ func newDisk(k kind) *volumetest.Volume {
 		v.Add(folder+"/csagent.sys", installed, []byte("MZ"))
 		v.Add(folder+"/C-00000285-00000000-00000007.sys", installed, append(header[:6:6], 0x1D, 0x01))
 		if k.faulty {
-			v.Add(folder+"/C-00000291-00000000-00000031.sys", faultyFrom.Add(7*time.Second), append(header[:], "faulty"...))
+			v.Add(path.Join(folder, path.Base(faultyFile)), faultyFrom.Add(7*time.Second), append(header[:], "faulty"...))
 		}
 		if k.good {
-			v.Add(folder+"/C-00000291-00000000-00000032.sys", goodFrom.Add(time.Minute), append(header[:], "good"...))
+			v.Add(path.Join(folder, path.Base(goodFile)), goodFrom.Add(time.Minute), append(header[:], "good"...))
 		}
 	}
 	return v

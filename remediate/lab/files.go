@@ -1,7 +1,9 @@
 package lab
 
 import (
+	"crypto/tls"
 	"encoding/csv"
+	"encoding/pem"
 	"errors"
 	"fmt"
 	"io"
@@ -12,41 +14,49 @@ import (
 	"strings"
 	"time"
 
+	"unbrick/remediate"
 	"unbrick/remediate/lab/vm"
-	"unbrick/remediate/rescue"
 )
 
-// The login of every BMC in the lab. It is in the open: nothing but the lab knows it.
+// The logins of the lab. They are in the open: nothing but the lab knows them.
 const (
-	bmcUser     = "unbrick"
-	bmcPassword = "lab-only"
+	controllerUser     = "unbrick"
+	controllerPassword = "lab-only"
+	windowsUser        = "Administrator"
+	windowsPassword    = "lab-only-windows"
 )
+
+// places are the addresses at which a run serves agents and images: host:port. They have to be
+// known before it starts, and be the same when it is resumed.
+type places struct{ agents, images string }
+
+func newPlaces() (p places, err error) {
+	if p.agents, err = freeAddress(); err == nil {
+		p.images, err = freeAddress()
+	}
+	return p, err
+}
 
 // writeFiles writes what a user brings to a run: the fleet, the keys, the configuration.
-func (l *Lab) writeFiles(o Options) error {
-	agents, err := freeAddress()
-	if err != nil {
-		return err
-	}
-	images, err := freeAddress()
-	if err != nil {
-		return err
-	}
-	stub := rescue.StubImage()
+func (l *Lab) writeFiles(o Options, served places, certificate *tls.Certificate) error {
 	for _, f := range []struct {
 		name    string
 		mode    os.FileMode
-		content io.Reader
+		content string
 	}{
-		{"fleet.csv", 0o644, strings.NewReader(l.fleetCSV())},
-		{"keys.csv", 0o600, strings.NewReader(l.keysCSV())},
-		{"bmc-password", 0o600, strings.NewReader(bmcPassword + "\n")},
-		{"stub.iso", 0o644, io.NewSectionReader(stub, 0, stub.Size)},
-		{"unbrick.yaml", 0o644, strings.NewReader(o.configuration(agents, images))},
+		{"fleet.csv", 0o644, l.fleetCSV()},
+		{"keys.csv", 0o600, l.keysCSV()},
+		{"bmc-password", 0o600, controllerPassword + "\n"},
+		{"windows-password", 0o600, windowsPassword + "\n"},
+		{"front.pem", 0o644, string(pem.EncodeToMemory(&pem.Block{Type: "CERTIFICATE", Bytes: certificate.Certificate[0]}))},
+		{"unbrick.yaml", 0o644, o.configuration(served, l.front.address())},
 	} {
-		if err := writeFile(filepath.Join(o.Dir, f.name), f.mode, f.content); err != nil {
+		if err := writeFile(filepath.Join(o.Dir, f.name), f.mode, strings.NewReader(f.content)); err != nil {
 			return fmt.Errorf("cannot write the lab's files: %w", err)
 		}
+	}
+	if err := writeStub(filepath.Join(o.Dir, "stub")); err != nil {
+		return fmt.Errorf("cannot write the lab's image: %w", err)
 	}
 	return nil
 }
@@ -64,11 +74,15 @@ func writeFile(name string, mode os.FileMode, content io.Reader) error {
 }
 
 // configuration is the lab's unbrick.yaml, with the addresses at which agents and images are
-// served. Real hosts take their time, and find us at the gateway of their network.
-func (o Options) configuration(agents, images string) string {
-	image, url, repair, soak := "stub.iso", "https://"+agents, 40*time.Second, 3*o.Pace
+// served, and that in front of the latter. Real hosts take their time, and find us at the
+// gateway of their network. The ladder is the one that is used if nobody says otherwise.
+func (o Options) configuration(served places, front string) string {
+	image, url, repair, soak := "stub", "https://"+served.agents, 40*time.Second, 3*o.Pace
+	if !o.Plain {
+		soak = max(soak, shakyUp+time.Second) // longer than a host is up that crashes
+	}
 	if o.VM {
-		_, port, _ := net.SplitHostPort(agents)
+		_, port, _ := net.SplitHostPort(served.agents)
 		image, url, repair = "image", "https://"+net.JoinHostPort(vm.Gateway, port), 15*time.Minute
 		soak = max(soak, 5*time.Second)
 	}
@@ -84,24 +98,41 @@ rescue:
   image_listen: %s
   url: %s
 credentials:
-  - driver: redfish
-    user: %s
-    password: file:bmc-password
+  - {driver: redfish, user: %[5]s, password: file:bmc-password}
+  - {driver: ipmi, user: %[5]s, password: file:bmc-password}
+  - {driver: amt, user: %[5]s, password: file:bmc-password}
+  - {driver: winrm, user: %[6]s, password: file:windows-password}
+winrm: {catch: 8s}
+amt: {url: "%[7]s", root: front.pem}
+restart: {most: 3, between: %[8]s}
 limits: {hosts: 32, per_site: 12, images_per_site: 0, power_per_minute: 0}   # there is no uplink, and no fuse
-timeouts: {check: 20s, enter: 2m, repair: %s, leave: 2m, confirm: %s}
-soak: %s
-stop: {canary: 5, stranded: 3, failed: 0.6}
-`, image, agents, images, url, bmcUser, repair, repair, soak)
+timeouts: {check: 12s, enter: 2m, repair: %[9]s, leave: 2m, confirm: %[9]s}
+soak: %[10]s
+stop: {canary: 15, stranded: 3, failed: 0.6}   # hosts that fail on purpose are the first to end
+`, image, served.agents, served.images, url, controllerUser, windowsUser, front, max(5*o.Pace, time.Second), repair, soak)
 }
+
+// ways are the columns of fleet.csv with the addresses of ways in.
+var ways = [...]string{"winrm", "redfish", "ipmi", "amt", remediate.Manual}
 
 func (l *Lab) fleetCSV() string {
 	var b strings.Builder
 	w := csv.NewWriter(&b)
-	w.Write([]string{"name", "serial", "uuid", "mac", "site", "country", "region", "timezone", "opens", "tier", "address", "redfish"})
+	w.Write(append([]string{"name", "serial", "uuid", "mac", "site", "country", "region", "timezone", "opens", "tier", "address"}, ways[:]...))
 	for _, m := range l.members {
 		i := m.inventory()
-		w.Write([]string{i.Name, i.Serial, i.UUID, strings.Join(i.MAC, " "), i.Site, i.Country, i.Region, i.TimeZone, i.Opens,
-			i.Tier.String(), i.Address, i.Routes[0].Address})
+		row := []string{i.Name, i.Serial, i.UUID, strings.Join(i.MAC, " "), i.Site, i.Country, i.Region, i.TimeZone, i.Opens,
+			i.Tier.String(), i.Address}
+		for _, way := range ways {
+			address := ""
+			for _, r := range i.Routes {
+				if r.Driver == way {
+					address = r.Address
+				}
+			}
+			row = append(row, address)
+		}
+		w.Write(row)
 	}
 	w.Flush()
 	return b.String()

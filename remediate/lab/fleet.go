@@ -7,54 +7,8 @@ import (
 	"unbrick/bitlocker"
 	"unbrick/bitlocker/keytest"
 	"unbrick/inventory"
-	"unbrick/remediate"
 	"unbrick/remediate/driver/redfish/redfishtest"
 )
-
-// A kind is what is wrong with a host.
-type kind struct {
-	name     string
-	deserves remediate.Verdict
-
-	faulty    bool // the faulty file is there
-	good      bool // a good one is there
-	sensor    bool // the software the incident is about is there
-	encrypted bool // the volume is locked
-	key       keyKind
-	windows   int  // how many installations
-	off       bool // the host was switched off by somebody
-	broken    bool // does not start for a reason of its own
-	dead      bool // nobody answers at the address of its BMC
-	swapped   bool // another board than the inventory knows: other serial and UUID
-}
-
-type keyKind uint8
-
-const (
-	noKey    keyKind = iota
-	rightKey         // the escrow has the volume's key
-	wrongKey         // the escrow has other digits for the volume's protector
-)
-
-// kinds lists what can be wrong, the most common first.
-func kinds() []kind {
-	return []kind{
-		{name: "faulty file", deserves: remediate.Fixed, faulty: true, sensor: true, windows: 1},
-		{name: "encrypted", deserves: remediate.Fixed, faulty: true, sensor: true, windows: 1, encrypted: true, key: rightKey},
-		{name: "healed by itself", deserves: remediate.Healthy, good: true, sensor: true, windows: 1},
-		{name: "faulty and good file", deserves: remediate.Fixed, faulty: true, good: true, sensor: true, windows: 1},
-		{name: "two Windows", deserves: remediate.Fixed, faulty: true, sensor: true, windows: 2},
-		{name: "only the good file, switched off", deserves: remediate.Fixed, good: true, sensor: true, windows: 1, off: true},
-		{name: "encrypted, no key on record", deserves: remediate.Failed, faulty: true, sensor: true, windows: 1, encrypted: true, key: noKey},
-		{name: "encrypted, wrong key on record", deserves: remediate.Failed, faulty: true, sensor: true, windows: 1, encrypted: true, key: wrongKey},
-		{name: "down for another reason", deserves: remediate.Failed, windows: 1, broken: true},
-		{name: "BMC does not answer", deserves: remediate.Failed, faulty: true, sensor: true, windows: 1, dead: true},
-		{name: "board was swapped", deserves: remediate.Failed, faulty: true, sensor: true, windows: 1, swapped: true},
-	}
-}
-
-// share says how many hosts of a hundred are of each kind; the first takes what is left.
-var share = [...]int{0, 25, 8, 5, 4, 3, 2, 2, 2, 2, 2}
 
 // A site is a place with its zone, its opening and the maker of its servers.
 type site struct {
@@ -91,31 +45,46 @@ type board struct{ uuid, serial, mac string }
 // newFleet decides everything about every host, from the seed alone.
 func newFleet(o Options) []spec {
 	rng := rand.New(rand.NewPCG(o.Seed, 291))
-	all, places := kinds(), sites()
-	fleet := make([]spec, o.Hosts)
+	places := sites()
+	fleet := make([]spec, o.Hosts+o.Persons)
 	for i := range fleet {
-		k := all[0]
-		if !o.Plain {
-			k = all[pick(rng, i)]
+		k := kinds()[0]
+		switch {
+		case i >= o.Hosts:
+			k = forPerson()
+		case !o.Plain:
+			k = pick(rng, i)
 		}
 		fleet[i] = newSpec(rng, i, k, places[rng.IntN(len(places))])
 	}
 	return fleet
 }
 
+// canaries are the first hosts of every fleet. They are of the common kinds.
+const canaries = 8
+
 // pick chooses a kind. The first hosts after the canaries go through all kinds once, so that
 // a small fleet has some of each; the rest is by share.
-func pick(rng *rand.Rand, i int) int {
-	if n := i/2 - 3; i%2 == 0 && n > 0 && n < len(share) {
-		return n
+func pick(rng *rand.Rand, i int) kind {
+	common, others := kinds(), rungs()
+	switch n := (i-canaries)/2 + 1; {
+	case i >= canaries && i%2 == 0 && n < len(common):
+		return common[n]
+	case i >= canaries && i%2 == 1 && n <= len(others):
+		return others[n-1]
 	}
 	p := rng.IntN(100)
 	for k := 1; k < len(share); k++ {
 		if p -= share[k]; p < 0 {
-			return k
+			return common[k]
 		}
 	}
-	return 0
+	for k := 0; i >= canaries && k < len(rungShare); k++ {
+		if p -= rungShare[k]; p < 0 {
+			return others[k]
+		}
+	}
+	return common[0]
 }
 
 func newSpec(rng *rand.Rand, i int, k kind, at site) spec {

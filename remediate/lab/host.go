@@ -11,87 +11,114 @@ import (
 	"unbrick/inventory"
 	"unbrick/playbooks/volumetest"
 	"unbrick/remediate"
-	"unbrick/remediate/driver/redfish/redfishtest"
 	"unbrick/remediate/rescue/agent"
 	"unbrick/remediate/rescue/wire"
 )
 
-// A host is one simulated machine: what its BMC switches on and off.
+// What a Windows takes that crashes after a while, of a host that is caught in between: seconds,
+// whatever the pace, so that a look now and then sees it up and sees it down.
+const (
+	shakyUp   = 1200 * time.Millisecond
+	shakyDown = 900 * time.Millisecond
+
+	restartAfter = 100 * time.Millisecond // it was ordered: who did gets an answer
+)
+
+// A host is one simulated machine: what its controller switches on and off.
 type host struct {
 	spec
 	pace    time.Duration
 	log     *actionLog
-	bmc     *redfishtest.BMC
-	route   string // address of the BMC, or of nobody
+	front   *front
+	control controller // nil: nothing switches it
 	disk    *volumetest.Volume
 	windows *windows
+	shell   sync.Mutex // held while a command line runs
 
-	mu    sync.Mutex
-	power context.CancelFunc // ends what runs now; nil: off
-	ended chan struct{}      // closed when it has
+	mu     sync.Mutex
+	power  context.CancelFunc // ends what runs now; nil: off
+	ended  chan struct{}      // closed when it has
+	starts int                // by a controller
 }
 
-func newHost(s spec, o Options, certificate *tls.Certificate, log *actionLog) (*host, error) {
-	h := &host{spec: s, pace: o.Pace, log: log, disk: newDisk(s.kind)}
+func newHost(s spec, o Options, certificate *tls.Certificate, front *front, log *actionLog) (*host, error) {
+	h := &host{spec: s, pace: o.Pace, log: log, front: front, disk: newDisk(s.kind)}
 	var err error
-	if h.windows, err = newWindows(); err != nil {
+	if h.windows, err = newWindows(h.command); err != nil {
 		return nil, err
 	}
-	h.Address = h.windows.address()
-	h.bmc, err = redfishtest.Start(redfishtest.Options{
-		Model: s.model, User: bmcUser, Password: bmcPassword,
-		UUID: s.board.uuid, Serial: s.board.serial,
-		Certificate: certificate, Off: s.kind.off, Host: h, Record: log.recorder(s.Name),
-	})
-	if err != nil {
-		h.windows.close()
-		return nil, err
-	}
-	h.route = h.bmc.URL()
-	if s.kind.dead {
-		h.route = nobody()
+	h.Address = h.windows.Addr()
+	for _, way := range s.kind.ways {
+		c, err := newController(h, way, certificate)
+		if err != nil {
+			h.close()
+			return nil, err
+		}
+		if c != nil {
+			h.control = c
+		}
 	}
 	return h, nil
 }
 
 func (h *host) inventory() inventory.Host {
 	i := h.Host
-	i.Routes = []inventory.Route{{Driver: "redfish", Address: h.route}}
+	for _, way := range h.kind.ways {
+		switch way {
+		case "winrm":
+			i.Routes = append(i.Routes, inventory.Route{Driver: way, Address: h.windows.URL()})
+		case remediate.Manual:
+			i.Routes = append(i.Routes, inventory.Route{Driver: way, Address: "third desk behind the door"})
+		default:
+			i.Routes = append(i.Routes, h.control.route())
+		}
+	}
 	return i
 }
 
-func (h *host) deserves() remediate.Verdict  { return h.kind.deserves }
-func (h *host) controller() *redfishtest.BMC { return h.bmc }
+func (h *host) deserves() (remediate.Verdict, string) { return h.kind.deserves, h.kind.by }
 
 func (h *host) filing() (keytest.Filing, bool) {
 	return keytest.Filing{ID: h.protector, Host: h.Name, Key: h.escrowed}, h.kind.key != noKey
 }
 
+func (h *host) left() (left []string) {
+	if h.control != nil {
+		left = h.control.left()
+	}
+	if n := h.windows.Count().Shells; n > 0 {
+		left = append(left, fmt.Sprintf("%d sessions of WinRM are open", n))
+	}
+	return left
+}
+
 func (h *host) powerOn() {
 	if !h.kind.off {
-		h.Start(redfishtest.Boot{Device: redfishtest.Hdd})
+		h.start(boot{})
 	}
-	if h.kind.deserves == remediate.Healthy { // it came back before anybody looked
-		h.windows.set(true)
+	if h.kind.deserves == remediate.Healthy && h.kind.by == "" { // it came back before anybody looked
+		h.windows.up()
 	}
 }
 
-// Start is called by the BMC when power comes on or the host is reset.
-func (h *host) Start(b redfishtest.Boot) {
-	h.Stop()
+// start is called when power comes on or the host is reset.
+func (h *host) start(b boot) {
+	h.stop()
 	ctx, cancel := context.WithCancel(context.Background())
 	ended := make(chan struct{})
 	h.mu.Lock()
 	h.power, h.ended = cancel, ended
+	h.starts++
+	n := h.starts
 	h.mu.Unlock()
 	go func() {
 		defer close(ended)
-		h.run(ctx, b)
+		h.run(ctx, b, n)
 	}()
 }
 
-// Stop is called by the BMC when power goes off. It returns when nothing runs any more.
-func (h *host) Stop() {
+// stop is called when power goes off. It returns when nothing runs any more.
+func (h *host) stop() {
 	h.mu.Lock()
 	cancel, ended := h.power, h.ended
 	h.power, h.ended = nil, nil
@@ -99,35 +126,71 @@ func (h *host) Stop() {
 	if cancel != nil {
 		cancel()
 		<-ended
-		h.windows.set(false)
+		h.windows.down()
 	}
 }
 
-// run is a host from power-on to power-off: it boots until it comes up.
-func (h *host) run(ctx context.Context, b redfishtest.Boot) {
+// run is a host from its n-th power-on to power-off: it boots until it comes up for good.
+func (h *host) run(ctx context.Context, b boot, n int) {
 	for {
 		if !sleep(ctx, h.pace) {
 			return
 		}
-		if b.Device == "Cd" && h.rescue(ctx, b.Image) {
+		if b.stuck || b.image != "" && h.rescue(ctx, b) {
+			<-ctx.Done()
 			return
 		}
+		h.fetch(n)
 		if !h.crashes() {
-			h.up(ctx)
+			h.up(ctx, 0)
+		} else if !h.crash(ctx) {
 			return
 		}
-		h.log.write(h.Name, "crash", "stop code 0x50 in csagent.sys")
-		if !sleep(ctx, 4*h.pace) {
+		if ctx.Err() != nil {
 			return
 		}
-		b = h.bmc.Reboot()
+		ok := true
+		if b = (boot{}); h.control != nil {
+			b, ok = h.control.again()
+		}
+		if !ok {
+			return
+		}
 	}
 }
 
-// rescue boots the image at url and runs the fixer, then waits to be switched off. False
-// means that the image did not boot: the firmware goes on to the disk.
-func (h *host) rescue(ctx context.Context, url string) bool {
-	cfg, err := fetchConfig(ctx, url)
+// fetch has the sensor load the good file before it crashes, if this is the start to do so.
+func (h *host) fetch(n int) {
+	if h.kind.fetches > 0 && n >= h.kind.fetches && h.crashes() {
+		h.log.write(h.Name, "fetched the good file", fmt.Sprintf("at start %d", n))
+		h.disk.Remove(faultyFile)
+		h.disk.Add(goodFile, goodFrom.Add(time.Minute), append(header[:], "good"...))
+	}
+}
+
+// crash is a start that ends in a crash. False means that the host does not start anew.
+func (h *host) crash(ctx context.Context) bool {
+	dump := 4 * h.pace
+	if h.kind.shaky {
+		h.up(ctx, shakyUp)
+		dump = max(dump, shakyDown)
+	}
+	if ctx.Err() != nil {
+		return false
+	}
+	h.log.write(h.Name, "crash", "stop code 0x50 in csagent.sys")
+	if h.kind.halts {
+		h.log.write(h.Name, "recovery screen", "waits for somebody")
+		<-ctx.Done()
+		return false
+	}
+	return sleep(ctx, dump)
+}
+
+// rescue boots the image and runs the fixer. False means that the image did not boot: the
+// firmware goes on to the disk.
+func (h *host) rescue(ctx context.Context, b boot) bool {
+	cfg, err := h.front.fetchConfig(ctx, b.image)
 	if err != nil {
 		h.log.write(h.Name, "image does not boot", err.Error())
 		return false
@@ -139,21 +202,33 @@ func (h *host) rescue(ctx context.Context, url string) bool {
 		result = fmt.Sprintf("cannot report: %v", err)
 	}
 	h.log.write(h.Name, "rescue ended", result)
-	<-ctx.Done()
 	return true
 }
 
-func (h *host) up(ctx context.Context) {
+// up is Windows, for so long or until it is restarted or loses power; 0 has no end.
+func (h *host) up(ctx context.Context, limit time.Duration) {
 	h.log.write(h.Name, "up", "")
-	h.windows.set(true)
-	<-ctx.Done()
-	h.windows.set(false)
+	h.windows.up()
+	defer h.windows.down()
+	var over <-chan time.Time
+	if limit > 0 {
+		over = time.After(limit)
+	}
+	select {
+	case <-ctx.Done():
+	case <-over:
+	case <-h.windows.restart:
+		h.log.write(h.Name, "restart", "ordered in Windows")
+		sleep(ctx, restartAfter)
+	}
 }
 
 func (h *host) close() {
-	h.bmc.Close()
-	h.Stop()
-	h.windows.close()
+	if h.control != nil {
+		h.control.Close()
+	}
+	h.stop()
+	h.windows.Close()
 }
 
 // sleep waits for d and says whether the host is still on.

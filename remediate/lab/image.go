@@ -1,38 +1,50 @@
 package lab
 
 import (
-	"context"
-	"fmt"
-	"net/http"
-	"strings"
-	"time"
+	"bytes"
+	"crypto/sha256"
+	"encoding/hex"
+	"encoding/json"
+	"io"
+	"os"
+	"path"
+	"path/filepath"
 
-	"unbrick/remediate/lab/vm"
-	"unbrick/remediate/rescue/agent"
+	"unbrick/remediate/rescue"
+	"unbrick/remediate/rescue/image"
 	"unbrick/remediate/rescue/wire"
 )
 
-// fetchConfig does what a host does that boots the image at url: it reads the image
-// over HTTP until it has found the configuration of this host.
-func fetchConfig(ctx context.Context, url string) (wire.Config, error) {
-	var cfg wire.Config
-	ctx, cancel := context.WithTimeout(ctx, time.Minute)
-	defer cancel()
-	req, err := http.NewRequestWithContext(ctx, http.MethodGet, url, nil)
+// writeStub writes, as unbrick image build would, an image that boots nothing: simulated hosts
+// read their configuration in it, whether it is a disc or loaded from the network.
+func writeStub(dir string) error {
+	stub := rescue.StubImage()
+	iso, err := io.ReadAll(io.NewSectionReader(stub, 0, stub.Size))
 	if err != nil {
-		return cfg, err
+		return err
 	}
-	resp, err := http.DefaultClient.Do(req)
+	m := image.Manifest{Profile: image.Lab, Agent: "lab", ConfigOffset: stub.ConfigOffset, ConfigSize: wire.ConfigSize}
+	for _, f := range []struct {
+		name    string
+		content []byte
+	}{
+		{image.ISOName, iso},
+		{path.Join(image.NetbootName, "shimx64.efi"), []byte(rescue.StubName)},
+		{path.Join(image.NetbootName, "site.img"), iso},
+	} {
+		name := filepath.Join(dir, filepath.FromSlash(f.name))
+		if err := os.MkdirAll(filepath.Dir(name), 0o755); err != nil {
+			return err
+		}
+		if err := writeFile(name, 0o644, bytes.NewReader(f.content)); err != nil {
+			return err
+		}
+		sum := sha256.Sum256(f.content)
+		m.Files = append(m.Files, image.File{Path: f.name, Size: int64(len(f.content)), SHA256: hex.EncodeToString(sum[:])})
+	}
+	b, err := json.MarshalIndent(m, "", "  ")
 	if err != nil {
-		return cfg, err
+		return err
 	}
-	defer resp.Body.Close()
-	if resp.StatusCode != http.StatusOK {
-		return cfg, fmt.Errorf("image server says %s", resp.Status)
-	}
-	if cfg, err = agent.ConfigFromImage(resp.Body); err == nil {
-		// A lab with real hosts tells every host the address at which those find us.
-		cfg.URL = strings.Replace(cfg.URL, "//"+vm.Gateway+":", "//127.0.0.1:", 1)
-	}
-	return cfg, err
+	return writeFile(filepath.Join(dir, image.ManifestName), 0o644, bytes.NewReader(append(b, '\n')))
 }

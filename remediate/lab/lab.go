@@ -1,14 +1,16 @@
 // Package lab is a fleet to play with and to test on: simulated hosts behind simulated BMCs,
 // all listening on loopback.
 //
-// A simulated host is more than a mock: its BMC speaks Redfish with the quirks of its vendor,
-// it fetches the rescue image over HTTP as a BMC does, and it runs the real fixer against a
-// volume in memory. What it is not is a computer: no firmware, no NTFS, no Windows. Package
-// lab/vm has hosts that are.
+// A simulated host is more than a mock: its controller speaks Redfish with the quirks of its
+// vendor, IPMI or what Intel AMT speaks; it fetches the rescue image as BMCs and firmware do,
+// and runs the real fixer against a volume in memory; while it is up, WinRM answers, and moves
+// files on that same volume. What it is not is a computer: no firmware, no NTFS, no Windows.
+// Package lab/vm has hosts that are.
 package lab
 
 import (
 	"context"
+	"crypto/tls"
 	"fmt"
 	"os"
 	"path/filepath"
@@ -32,7 +34,8 @@ type Options struct {
 	// minutes; 300 ms lets a person watch. Zero means no waiting at all.
 	Pace time.Duration
 
-	Plain bool // every host has the faulty file and nothing else is wrong with any
+	Plain   bool // every host has the faulty file and nothing else is wrong with any
+	Persons int  // so many more hosts that nobody reaches from afar: a run waits for a person
 
 	// VM adds two hosts that are real, the second with a BitLocker volume. It needs Linux, QEMU
 	// and what unbrick image build needs.
@@ -45,23 +48,24 @@ type Lab struct {
 	Dir     string
 	members []member
 	log     *actionLog
+	front   *front
 }
 
 // A member is a host of the lab, simulated or real.
 type member interface {
 	inventory() inventory.Host
-	deserves() remediate.Verdict
+	deserves() (v remediate.Verdict, by string)
 	powerOn()
-	controller() *redfishtest.BMC
 	filing() (keytest.Filing, bool) // what the escrow has for it
+	left() []string                 // what was not put back
 	close()
 }
 
 // Start builds the fleet, switches it on, and writes its files into o.Dir: fleet.csv,
-// keys.csv, unbrick.yaml with the secret it refers to, and stub.iso, an image that only
-// simulated hosts can boot.
+// keys.csv, unbrick.yaml with the secrets it refers to, and stub, an image that only simulated
+// hosts can boot.
 func Start(ctx context.Context, o Options) (_ *Lab, err error) {
-	if o.Hosts < 0 || o.Hosts == 0 && !o.VM {
+	if o.Hosts < 0 || o.Persons < 0 || o.Hosts+o.Persons == 0 && !o.VM {
 		return nil, fmt.Errorf("a lab needs at least one host, not %d", o.Hosts)
 	}
 	if o.Say == nil {
@@ -79,10 +83,21 @@ func Start(ctx context.Context, o Options) (_ *Lab, err error) {
 			l.Close()
 		}
 	}()
-	if err := l.build(ctx, o); err != nil {
+	served, err := newPlaces()
+	if err != nil {
 		return nil, err
 	}
-	if err := l.writeFiles(o); err != nil {
+	certificate, err := redfishtest.NewCertificate() // one for all: the pin of each is its own
+	if err != nil {
+		return nil, err
+	}
+	if l.front, err = newFront(certificate, served.images); err != nil {
+		return nil, err
+	}
+	if err := l.build(ctx, o, certificate); err != nil {
+		return nil, err
+	}
+	if err := l.writeFiles(o, served, certificate); err != nil {
 		return nil, err
 	}
 	for _, m := range l.members {
@@ -91,13 +106,9 @@ func Start(ctx context.Context, o Options) (_ *Lab, err error) {
 	return l, nil
 }
 
-func (l *Lab) build(ctx context.Context, o Options) error {
-	certificate, err := redfishtest.NewCertificate() // one for all: the pin of each is its own
-	if err != nil {
-		return err
-	}
+func (l *Lab) build(ctx context.Context, o Options, certificate *tls.Certificate) error {
 	for _, spec := range newFleet(o) {
-		h, err := newHost(spec, o, certificate, l.log)
+		h, err := newHost(spec, o, certificate, l.front, l.log)
 		if err != nil {
 			return fmt.Errorf("cannot start host %s: %w", spec.Name, err)
 		}
@@ -120,6 +131,9 @@ func (l *Lab) Close() error {
 		wg.Go(m.close)
 	}
 	wg.Wait()
+	if l.front != nil {
+		l.front.close()
+	}
 	return l.log.Close()
 }
 
@@ -132,29 +146,35 @@ func (l *Lab) Hosts() []inventory.Host {
 	return hosts
 }
 
-// Truth returns the verdict that each host, by name, deserves: the lab knows what it built.
+// Truth returns the verdict that each host, by name, deserves: the lab knows what it built. One
+// that waits for a person does so in a run that does not (--no-wait).
 func (l *Lab) Truth() map[string]remediate.Verdict {
 	truth := make(map[string]remediate.Verdict, len(l.members))
 	for _, m := range l.members {
-		truth[m.inventory().Name] = m.deserves()
+		truth[m.inventory().Name], _ = m.deserves()
 	}
 	return truth
 }
 
-// Leftovers says, a line each, what was not put back: media in a BMC, a boot override, a
-// session.
+// Ways returns the way by which each host, by name, comes to its verdict. Hosts are not in it
+// for which that does not matter.
+func (l *Lab) Ways() map[string]string {
+	ways := map[string]string{}
+	for _, m := range l.members {
+		if _, by := m.deserves(); by != "" {
+			ways[m.inventory().Name] = by
+		}
+	}
+	return ways
+}
+
+// Leftovers says, a line each, what was not put back: media in a BMC, a start from elsewhere, a
+// session, a host without power.
 func (l *Lab) Leftovers() []string {
 	var left []string
 	for _, m := range l.members {
-		name, st := m.inventory().Name, m.controller().State()
-		for slot, media := range st.Media {
-			left = append(left, fmt.Sprintf("%s: slot %s holds %s", name, slot, media.Image))
-		}
-		if st.Override.Enabled != "Disabled" && st.Override.Enabled != "" {
-			left = append(left, fmt.Sprintf("%s: the next start is from %s", name, st.Override.Target))
-		}
-		if st.Sessions > 0 {
-			left = append(left, fmt.Sprintf("%s: %d sessions are open", name, st.Sessions))
+		for _, line := range m.left() {
+			left = append(left, m.inventory().Name+": "+line)
 		}
 	}
 	return left

@@ -72,14 +72,49 @@ func TestVariety(t *testing.T) {
 	}
 }
 
+// TestWays: such a fleet also has a host for each way in, and a person is needed for none but
+// those that were asked for.
+func TestWays(t *testing.T) {
+	l := start(t, lab.Options{Hosts: 60, Persons: 2, Seed: 1})
+	by, routes := map[string]int{}, map[string]int{}
+	for _, way := range l.Ways() {
+		by[way]++
+	}
+	for _, h := range l.Hosts() {
+		for _, r := range h.Routes {
+			routes[r.Driver]++
+		}
+	}
+	for _, way := range []string{"winrm", "redfish", "amt", "restart", "manual"} {
+		if by[way] == 0 {
+			t.Errorf("no host ends by %s", way)
+		}
+	}
+	if routes["ipmi"] == 0 || routes["winrm"] <= by["winrm"] || routes["manual"] != 2 {
+		t.Errorf("the inventory has %v", routes)
+	}
+	waiting := 0
+	for _, v := range l.Truth() {
+		if v == remediate.Waiting {
+			waiting++
+		}
+	}
+	if waiting != 2 {
+		t.Errorf("%d hosts wait for a person", waiting)
+	}
+}
+
 // TestSignsOfLife: a host that healed answers as Windows does, one that loops does not, and
 // both accept connections: a connection proves nothing.
 func TestSignsOfLife(t *testing.T) {
 	l := start(t, lab.Options{Hosts: 40, Seed: 1})
 	p := probe.New(probe.Options{})
-	truth := l.Truth()
+	truth, ways := l.Truth(), l.Ways()
 	for _, h := range l.Hosts() {
-		want := truth[h.Name] == remediate.Healthy
+		if ways[h.Name] == "winrm" {
+			continue // up now and then
+		}
+		want := truth[h.Name] == remediate.Healthy && ways[h.Name] == ""
 		if up := isUp(t, p, h, want); up != want {
 			t.Errorf("%s deserves %s, and is up: %t", h.Name, truth[h.Name], up)
 		}

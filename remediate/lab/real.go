@@ -64,7 +64,7 @@ func (h *realHost) build(ctx context.Context, dir string, sys *vm.System, log *a
 		return err
 	}
 	h.bmc, err = redfishtest.Start(redfishtest.Options{
-		Model: redfishtest.IDRAC9(), User: bmcUser, Password: bmcPassword,
+		Model: redfishtest.IDRAC9(), User: controllerUser, Password: controllerPassword,
 		UUID: h.UUID, Serial: h.Serial, Host: h.machine, Record: log.recorder(h.Name),
 	})
 	if err != nil {
@@ -77,10 +77,10 @@ func (h *realHost) build(ctx context.Context, dir string, sys *vm.System, log *a
 	return nil
 }
 
-func (h *realHost) inventory() inventory.Host    { return h.Host }
-func (h *realHost) controller() *redfishtest.BMC { return h.bmc }
-func (h *realHost) deserves() remediate.Verdict  { return remediate.Fixed }
-func (h *realHost) powerOn()                     { h.machine.Start(redfishtest.Boot{Device: redfishtest.Hdd}) }
+func (h *realHost) inventory() inventory.Host             { return h.Host }
+func (h *realHost) left() []string                        { return leftInBMC(h.bmc) }
+func (h *realHost) deserves() (remediate.Verdict, string) { return remediate.Fixed, "redfish" }
+func (h *realHost) powerOn()                              { h.machine.Start(redfishtest.Boot{Device: redfishtest.Hdd}) }
 
 func (h *realHost) filing() (keytest.Filing, bool) {
 	if h.lock == nil {

@@ -1,50 +1,69 @@
 package lab
 
 import (
+	"context"
 	"net"
-	"net/http"
-	"sync/atomic"
+	"sync"
+	"time"
+
+	"unbrick/remediate/winrm/winrmtest"
 )
 
-// windows is where the Windows of one host answers: as HTTP.SYS does on the WinRM port while
-// it is up. While it is down the port is held, so that nobody else gets it, and every
-// connection is dropped without a word.
+// windows is the Windows of one host: what answers on the WinRM port while it is up. While it
+// is down the port is held, so that nobody else gets it, and every connection is dropped
+// without a word.
 type windows struct {
-	up       atomic.Bool
-	listener net.Listener
-	server   *http.Server
+	*winrmtest.Server
+	restart chan struct{} // has a value when somebody ordered one
+
+	mu      sync.Mutex
+	started time.Time
 }
 
-func newWindows() (*windows, error) {
-	l, err := net.Listen("tcp", "127.0.0.1:0")
-	if err != nil {
-		return nil, err
+// newWindows returns a Windows that is down. Run does what it is told through WinRM.
+func newWindows(run func(context.Context, *winrmtest.Command) int) (*windows, error) {
+	w := &windows{restart: make(chan struct{}, 1)}
+	var err error
+	w.Server, err = winrmtest.Start(winrmtest.Options{User: windowsUser, Password: windowsPassword, Handler: run,
+		WMI: func(string) map[string]any {
+			w.mu.Lock()
+			defer w.mu.Unlock()
+			return map[string]any{"Caption": "Windows of the lab", "Version": "10.0", "LastBootUpTime": w.started}
+		}})
+	if err == nil {
+		w.Die()
 	}
-	w := &windows{listener: l}
-	w.server = &http.Server{Handler: w}
-	w.server.SetKeepAlivesEnabled(false)
-	go w.server.Serve(l)
-	return w, nil
+	return w, err
 }
 
-func (w *windows) address() string { return w.listener.Addr().String() }
-func (w *windows) set(up bool)     { w.up.Store(up) }
-func (w *windows) close()          { w.server.Close() }
-
-func (w *windows) ServeHTTP(rw http.ResponseWriter, _ *http.Request) {
-	if !w.up.Load() {
-		panic(http.ErrAbortHandler) // drops the connection
+// up has it answer until down.
+func (w *windows) up() {
+	w.mu.Lock()
+	w.started = time.Now().UTC()
+	w.mu.Unlock()
+	select {
+	case <-w.restart: // ordered of the one before
+	default:
 	}
-	rw.Header().Set("Server", "Microsoft-HTTPAPI/2.0")
-	rw.WriteHeader(http.StatusMethodNotAllowed)
+	w.Revive()
 }
 
-// nobody returns the URL of a port at which nothing listens.
+func (w *windows) down() { w.Die() }
+
+// order orders a restart.
+func (w *windows) order() {
+	select {
+	case w.restart <- struct{}{}:
+	default:
+	}
+}
+
+// nobody returns the address of a port at which nothing listens.
 func nobody() string {
 	l, err := net.Listen("tcp", "127.0.0.1:0")
 	if err != nil {
-		return "https://127.0.0.1:1"
+		return "127.0.0.1:1"
 	}
 	defer l.Close()
-	return "https://" + l.Addr().String()
+	return l.Addr().String()
 }
