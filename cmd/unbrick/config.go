@@ -56,7 +56,11 @@ type config struct {
 	Falcon  falconConfig  `yaml:"falcon"`  // the console that says when a sensor was last seen
 	Screens string        `yaml:"screens"` // folder for what hosts show at the end; empty: none are kept
 
-	pins string // state that remembers certificates, if it is another one
+	Calendar calendarConfig `yaml:"calendar"` // when sites open
+	Schedule scheduleConfig `yaml:"schedule"` // who and what there is, for the plan
+
+	places places // what calendar says
+	pins   string // state that remembers certificates, if it is another one
 }
 
 type rescueConfig struct {
@@ -183,11 +187,14 @@ func loadConfig(file string) (*config, error) {
 
 // anchor makes the paths of the file relative to dir.
 func (c *config) anchor(dir string) {
-	for _, p := range []*string{&c.Inventory, &c.Ledger, &c.Image, &c.Rescue.Dir, &c.TLSCA, &c.AMT.Root, &c.WinRM.Krb5, &c.WinRM.Cert, &c.Manual.Cards, &c.Netboot.Dir, &c.Falcon.CA, &c.Screens} {
+	for _, p := range []*string{&c.Inventory, &c.Ledger, &c.Image, &c.Rescue.Dir, &c.TLSCA, &c.AMT.Root, &c.WinRM.Krb5, &c.WinRM.Cert, &c.Manual.Cards, &c.Netboot.Dir, &c.Falcon.CA, &c.Screens, &c.Calendar.Sites} {
 		*p = anchored(dir, *p)
 	}
 	for i := range c.Keys {
 		c.Keys[i] = anchored(dir, c.Keys[i])
+	}
+	for i := range c.Calendar.Days {
+		c.Calendar.Days[i].File = anchored(dir, c.Calendar.Days[i].File)
 	}
 	for _, e := range c.Escrows {
 		e.anchor(dir)
@@ -236,6 +243,9 @@ func (c *config) check(file string) error {
 		return fmt.Errorf("%s: a limit must be 1 or more, or 0 for none", file)
 	}
 	if err := checkLadder(c.Ladder); err != nil {
+		return fmt.Errorf("%s: %v", file, err)
+	}
+	if err := c.Schedule.check(); err != nil {
 		return fmt.Errorf("%s: %v", file, err)
 	}
 	for i, cr := range c.Credentials {

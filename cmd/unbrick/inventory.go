@@ -58,9 +58,13 @@ func inventoryCheck(c *cli.Context) error {
 }
 
 // loadFleet reads the inventory that the configuration names and leaves what --only asks for.
+// What a row leaves out is filled in from the table of sites.
 func loadFleet(c *cli.Context, cfg *config) (*inventory.Fleet, error) {
 	if cfg.Inventory == "" {
 		return nil, usage("give the fleet with -i fleet.csv", "no inventory")
+	}
+	if err := cfg.readPlaces(planTime(c)); err != nil {
+		return nil, err
 	}
 	src, err := csvSource(cfg, cfg.Inventory)
 	if err != nil {
@@ -79,6 +83,9 @@ func loadFleet(c *cli.Context, cfg *config) (*inventory.Fleet, error) {
 	}
 	for _, line := range fleet.Warnings.Lines() {
 		say(c, "warning: %s", line)
+	}
+	for i := range fleet.Hosts {
+		cfg.places.sites.Fill(&fleet.Hosts[i])
 	}
 	return fleet, only(fleet, c.String("only"))
 }

@@ -1,54 +1,71 @@
 package main
 
 import (
-	"fmt"
-	"io"
+	"cmp"
 	"slices"
-	"strings"
-	"text/tabwriter"
 	"time"
 
 	"github.com/urfave/cli/v2"
 
 	"unbrick/inventory"
 	"unbrick/remediate/schedule"
+	"unbrick/remediate/schedule/forecast"
 )
 
 func planCommand() *cli.Command {
 	return &cli.Command{
-		Name: "plan", Usage: "who first and why, and what will be late; nothing is touched", Action: plan,
+		Name: "plan", Usage: "who first and why, who is back when their site opens, and what would save the others; nothing is touched", Action: plan,
 		Flags: append(fleetFlags(), playbookFlag(), jsonFlag(),
-			&cli.BoolFlag{Name: "all", Usage: "list every host, not the first 20"},
-			&cli.TimestampFlag{Name: "at", Layout: time.RFC3339, Usage: "plan as if it were `TIME`, as 2024-07-19T06:00:00Z"}),
-		Description: "   unbrick plan -i fleet.csv\n   unbrick plan -i fleet.csv --only 'site=SYD' --all",
+			&cli.BoolFlag{Name: "all", Usage: "list every site and host, not the first"},
+			&cli.TimestampFlag{Name: "at", Layout: time.RFC3339, Usage: "plan as if it were `TIME`, as 2024-07-19T06:00:00Z"},
+			&cli.StringFlag{Name: "what-if", Usage: "show what `CHANGES` would do, as slots=60,technicians.SYD=8"},
+			&cli.StringFlag{Name: "html", Usage: "draw the plan into `FILE`, a page that needs nothing else"},
+			&cli.Uint64Flag{Name: "seed", Usage: "another `NUMBER` draws other times and failures"}),
+		Description: `   unbrick plan -i fleet.csv
+   unbrick plan -i fleet.csv --only 'site=SYD' --all
+   unbrick plan -i fleet.csv --what-if slots=60,technicians.SYD=8
+   unbrick plan -i fleet.csv --html plan.html`,
 	}
 }
 
-// planned is how long the treatment of a host takes, by its first way in that is known:
-// estimates, until a run has outcomes to learn from.
-func planned(hosts []inventory.Host) func(schedule.Item) time.Duration {
-	const otherwise = 15 * time.Minute
-	minutes := map[string]time.Duration{"winrm": 4 * time.Minute, "redfish": 14 * time.Minute, "amt": 16 * time.Minute}
-	return func(it schedule.Item) time.Duration {
-		for _, r := range hosts[it.Index].Routes {
-			if d, ok := minutes[r.Driver]; ok {
-				return d
-			}
-		}
-		return otherwise
+// planTime is the moment that a command plans for.
+func planTime(c *cli.Context) time.Time {
+	if t := c.Timestamp("at"); t != nil {
+		return *t
 	}
+	return time.Now()
 }
 
+// A planReport is what unbrick plan --json prints. Scripts rely on its names.
 type planReport struct {
-	At       time.Time         `json:"at"`
-	Playbook string            `json:"playbook"`
-	Order    []planLine        `json:"order"`
-	Forecast schedule.Forecast `json:"forecast"`
+	At       time.Time    `json:"at"`
+	Playbook string       `json:"playbook"`
+	Hosts    int          `json:"hosts"`
+	Counted  bool         `json:"counted,omitempty"` // too many to be held: there is no order
+	Order    []planLine   `json:"order"`
+	Forecast planForecast `json:"forecast"`
+	WhatIf   *whatIf      `json:"what_if,omitempty"`
+	Notes    []string     `json:"notes"`
 }
 
-type planLine struct {
-	schedule.Item
-	Routes []inventory.Route `json:"routes"`
+// A planForecast is a forecast with what a person looks for first.
+type planForecast struct {
+	forecast.Forecast
+	Slots  int          `json:"slots"`           // hosts at once
+	Needed int          `json:"needed"`          // slots that would do; 0 if no host has a due time
+	Late   int          `json:"late"`            // hosts, half of the time
+	End    time.Time    `json:"end"`             // of the last host, half of the time
+	Ends   [3]time.Time `json:"end_p10_p50_p90"` // of the last host
+	Sites  []planSite   `json:"sites"`           // who needs attention first
+}
+
+// A planSite is a site of the forecast.
+type planSite struct {
+	forecast.Line
+	Site   string `json:"site"`
+	Zone   string `json:"zone,omitempty"`
+	Late   int    `json:"late"`
+	Always bool   `json:"always,omitempty"` // open round the clock: due is a target
 }
 
 func plan(c *cli.Context) error {
@@ -56,6 +73,10 @@ func plan(c *cli.Context) error {
 		return err
 	}
 	cfg, err := settings(c)
+	if err != nil {
+		return err
+	}
+	changes, err := parseWhatIf(c.String("what-if"))
 	if err != nil {
 		return err
 	}
@@ -67,11 +88,13 @@ func plan(c *cli.Context) error {
 	if err != nil {
 		return err
 	}
-	now := time.Now()
-	if t := c.Timestamp("at"); t != nil {
-		now = *t
+	now := planTime(c)
+	n := held(fleet.Hosts, planVariants(cfg, now, changes)...)
+	p := n.plan(now, planWish{seed: c.Uint64("seed"), order: shownHosts, changes: changes, all: c.Bool("all") || c.Bool("json")})
+	p.Playbook = pb.Name
+	if p.WhatIf != nil && p.WhatIf.err != nil {
+		return hinted(p.WhatIf.err, whatIfHint)
 	}
-	p := makePlan(cfg, fleet, now, pb.Name)
 	if c.Bool("json") {
 		return printJSON(c, p)
 	}
@@ -79,75 +102,67 @@ func plan(c *cli.Context) error {
 	return nil
 }
 
+// makePlan returns the plan of a fleet that loadFleet read.
 func makePlan(cfg *config, fleet *inventory.Fleet, now time.Time, playbook string) planReport {
-	items := schedule.Order(fleet.Hosts, now)
-	p := planReport{At: now.UTC(), Playbook: playbook}
-	p.Forecast = schedule.Late(items, now, schedule.Capacity{Slots: cfg.Limits.Hosts, Planned: planned(fleet.Hosts)})
-	for _, it := range items {
-		p.Order = append(p.Order, planLine{it, fleet.Hosts[it.Index].Routes})
+	p := held(fleet.Hosts, cfg.planOptions(now)).plan(now, planWish{all: true})
+	p.Playbook = playbook
+	return p
+}
+
+// A planWish is what is asked of a plan.
+type planWish struct {
+	seed    uint64
+	order   int  // so many hosts
+	all     bool // all of them
+	changes []schedule.Change
+}
+
+// plan makes the report of a census.
+func (n *census) plan(now time.Time, w planWish) planReport {
+	p := planReport{At: now.UTC(), Hosts: n.total, Order: []planLine{}, Notes: n.lines(), Counted: n.hosts == nil}
+	d := schedule.NewDispatcher(n.fleets[0], nil)
+	p.Forecast = n.forecast(forecast.Look(d, forecast.Options{Now: now, Seed: w.seed}), d)
+	if w.all {
+		w.order = n.total
+	}
+	if n.hosts != nil {
+		p.Order = n.order(w.order)
+	}
+	if w.changes != nil {
+		p.WhatIf = n.whatIf(p.Forecast, now, w)
 	}
 	return p
 }
 
-func printPlan(w io.Writer, p planReport, all bool) {
-	fmt.Fprintf(w, "%d hosts, playbook %s, %d at once\n\n", len(p.Order), p.Playbook, p.Forecast.Slots)
-	tw := tabwriter.NewWriter(w, 0, 0, 2, ' ', 0)
-	fmt.Fprintln(tw, "site\thosts\topens there\tready about\tlate")
-	for _, s := range p.Forecast.Sites {
-		fmt.Fprintf(tw, "%s\t%d\t%s\t%s\t%d\n", named(s.Site), s.Hosts, s.Due.Format("Mon 2 Jan 15:04 MST"), s.Ready.In(s.Due.Location()).Format("Mon 2 Jan 15:04"), s.Late)
-	}
-	tw.Flush()
-	fmt.Fprintln(w)
-	shown := len(p.Order)
-	if !all {
-		shown = min(shown, 20)
-	}
-	for i, it := range p.Order[:shown] {
-		fmt.Fprintf(w, "%4d  %s  %s  %s: %s\n", i+1, it.Name, named(it.Site), routeNames(it.Routes), it.Why)
-	}
-	if rest := len(p.Order) - shown; rest > 0 {
-		fmt.Fprintf(w, "      and %d more; --all lists them\n", rest)
-	}
-	fmt.Fprintf(w, "\nall done about %s", p.Forecast.End.UTC().Format("Mon 2 Jan 15:04 MST"))
-	if f := p.Forecast; f.Late > 0 {
-		fmt.Fprintf(w, "; %d hosts late (%d of them whatever is done); %d slots would save the others", f.Late, f.Hopeless, f.Needed)
-	}
-	fmt.Fprintln(w, "\nan estimate: nothing fails, and every way in takes as long as it usually does")
-	for _, n := range notes(p.Order) {
-		fmt.Fprintf(w, "note: %s\n", n)
-	}
-}
-
-func named(site string) string {
-	if site == "" {
-		return "(none)"
-	}
-	return site
-}
-
-func routeNames(routes []inventory.Route) string {
-	var names []string
-	for _, r := range routes {
-		names = append(names, r.Driver)
-	}
-	if names == nil {
-		return "no way in"
-	}
-	return strings.Join(names, ", ")
-}
-
-// notes returns what was assumed, each once, with how many hosts it is about.
-func notes(order []planLine) []string {
-	hosts := map[string]int{}
-	for _, it := range order {
-		for _, n := range it.Notes {
-			hosts[n]++
+// forecast sums a forecast up, sites that need attention first.
+func (n *census) forecast(f forecast.Forecast, d *schedule.Dispatcher) planForecast {
+	p := planForecast{Forecast: f, Slots: d.Caps()["slots"], Late: f.All.Hosts - f.All.OnTime.P50, End: f.End[1], Ends: f.End, Sites: []planSite{}}
+	for _, need := range f.Needs {
+		if need.Change.What == "slots" && need.Change.Name == "" {
+			p.Needed = need.Least
 		}
 	}
-	var lines []string
-	for n, k := range hosts {
-		lines = append(lines, fmt.Sprintf("%s (%d hosts)", n, k))
+	zones := map[string]string{}
+	for _, place := range d.Places() {
+		zones[place.Site] = place.Zone
 	}
-	slices.Sort(lines)
-	return lines
+	for _, line := range f.Sites {
+		p.Sites = append(p.Sites, planSite{Line: line, Site: line.Name, Zone: zones[line.Name],
+			Late: line.Hosts - line.OnTime.P50, Always: n.always[line.Name]})
+	}
+	slices.SortStableFunc(p.Sites, byAttention)
+	return p
+}
+
+// byAttention puts sites first that lose the most hosts, then those that may, then those of
+// which nobody knows when they open, then by when their work has to begin.
+func byAttention(a, b planSite) int {
+	start := func(s planSite) int64 {
+		if s.Latest.IsZero() {
+			return 1 << 62
+		}
+		return s.Latest.Unix()
+	}
+	return cmp.Or(cmp.Compare(b.Late, a.Late), cmp.Compare(b.Hosts-b.OnTime.P10, a.Hosts-a.OnTime.P10),
+		cmp.Compare(b.NoDue, a.NoDue), cmp.Compare(start(a), start(b)), cmp.Compare(a.Site, b.Site))
 }
