@@ -22,10 +22,11 @@ type Dispatcher struct {
 	todo, fly []int32 // of each bucket
 	held      []int32 // of each bucket: hosts that wait for a person; looked ahead with alone
 	state     []siteState
-	keys      []key   // of each lane
-	heads     []int32 // of each lane: the bucket that is next; -1: none may start
-	spots     []int32 // of each lane: its place in its heap; -1: in none
-	shut      []bool  // of each lane: halted at its site
+	next      []float64 // of each site: when the clock changes its keys
+	keys      []key     // of each lane
+	heads     []int32   // of each lane: the bucket that is next; -1: none may start
+	spots     []int32   // of each lane: its place in its heap; -1: in none
+	shut      []bool    // of each lane: halted at its site
 	pools     []pool
 	cohortsAt []cohortState
 	waysAt    []wayState
@@ -42,9 +43,8 @@ type Dispatcher struct {
 type siteState struct {
 	fly    [pools]int32
 	images int32
-	todo   int32   // hosts
-	first  int32   // hosts of the dependency tier that have not ended
-	next   float64 // when the clock changes its keys
+	todo   int32 // hosts
+	first  int32 // hosts of the dependency tier that have not ended
 	pin    float64
 	anyway bool // the pin goes before the dependency tier too
 }
@@ -74,7 +74,7 @@ type heapOf struct {
 func NewDispatcher(f *Fleet, rule Rule) *Dispatcher {
 	d := &Dispatcher{Fleet: f, rule: rule, rates: f.Rates, limit: f.limits, step: 1.0 / 6,
 		todo: make([]int32, len(f.buckets)), fly: make([]int32, len(f.buckets)), held: make([]int32, len(f.buckets)),
-		state: make([]siteState, len(f.sites)), keys: make([]key, len(f.lanes)), heads: make([]int32, len(f.lanes)),
+		state: make([]siteState, len(f.sites)), next: make([]float64, len(f.sites)), keys: make([]key, len(f.lanes)), heads: make([]int32, len(f.lanes)),
 		spots: make([]int32, len(f.lanes)), shut: make([]bool, len(f.lanes)), cohortsAt: make([]cohortState, len(f.cohorts)),
 		waysAt: make([]wayState, len(f.ways)), pools: make([]pool, 2+len(f.people)),
 	}
@@ -148,7 +148,7 @@ func (d *Dispatcher) Clone() *Dispatcher {
 	c := *d
 	c.todo, c.fly, c.held = slices.Clone(d.todo), slices.Clone(d.fly), slices.Clone(d.held)
 	c.state, c.keys, c.heads, c.spots = slices.Clone(d.state), slices.Clone(d.keys), slices.Clone(d.heads), slices.Clone(d.spots)
-	c.shut = slices.Clone(d.shut)
+	c.shut, c.next = slices.Clone(d.shut), slices.Clone(d.next)
 	c.cohortsAt, c.waysAt = slices.Clone(d.cohortsAt), slices.Clone(d.waysAt)
 	c.pools = slices.Clone(d.pools)
 	for i := range c.pools {
@@ -206,8 +206,8 @@ func (d *Dispatcher) Tick(now float64) {
 		return
 	}
 	d.now = t
-	for s := range d.state {
-		if d.state[s].next <= t && d.state[s].todo > 0 {
+	for s, at := range d.next {
+		if at <= t {
 			d.refresh(int32(s))
 		}
 	}

@@ -13,9 +13,9 @@ func (d *Dispatcher) refresh(s int32) {
 	d.load(s)
 	open := d.service()
 	ready := !site.gate || st.first == 0 || st.anyway && d.pinned(s)
-	st.next = math.Inf(1)
+	next := math.Inf(1)
 	if d.pinned(s) {
-		st.next = st.pin
+		next = st.pin
 	}
 	for l := site.lanes; l < site.ends; l++ {
 		pool := d.cohorts[d.lanes[l].cohort].pool
@@ -33,16 +33,17 @@ func (d *Dispatcher) refresh(s int32) {
 				best, most, d.heads[l] = k, v, b
 			}
 			slack, none = slack || k.slack, none || !k.slack
-			st.next = min(st.next, until)
+			next = min(next, until)
 		}
 		if slack && none { // one may overtake the other
-			st.next = d.now
+			next = d.now
 		}
 		if d.heads[l] >= 0 {
 			d.rekeyLane(l, best)
 		}
 		d.place(l)
 	}
+	d.next[s] = next
 }
 
 // rekeyLane gives a lane its key, and takes it out of its heap if it belongs into another.

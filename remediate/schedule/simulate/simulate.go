@@ -143,6 +143,9 @@ func pick(r *rand.Rand, weights []float64) int {
 	return len(weights) - 1
 }
 
+// weekend is how long the technicians of a country have for sites that never close, in hours.
+const weekend = 72
+
 // places returns what the sites that close at night need, divided by the load.
 func places(d *schedule.Dispatcher, load float64) ([]schedule.Change, error) {
 	if load <= 0 {
@@ -152,15 +155,15 @@ func places(d *schedule.Dispatcher, load float64) ([]schedule.Change, error) {
 	closes := closing(d, len(all))
 	slots, hands := []forecast.Job(nil), map[string][]forecast.Job{}
 	for i, p := range all {
-		hands[p.Country] = append(hands[p.Country], forecast.Job{})
-		if !closes[i] {
-			continue
-		}
 		for _, q := range d.Queues(i) {
 			j := forecast.Job{Places: q.Own, Due: q.Due, Work: q.Work}
-			if q.Pool == schedule.Hands {
+			if !closes[i] { // a country may have little else
+				j.Due, j.Work = []float64{weekend}, j.Work[len(j.Work)-1:]
+			}
+			switch {
+			case q.Pool == schedule.Hands:
 				hands[p.Country] = append(hands[p.Country], j)
-			} else {
+			case closes[i]:
 				slots = append(slots, j)
 			}
 		}
