@@ -1,0 +1,115 @@
+package libvirt
+
+import (
+	"context"
+	"fmt"
+	"strings"
+
+	lib "github.com/digitalocean/go-libvirt"
+
+	"unbrick/remediate/swap"
+)
+
+// Do implements swap.Instance.
+func (in *instance) Do(_ context.Context, step swap.Step, e swap.Entry, helper string) error {
+	switch step {
+	case swap.Stop:
+		// Not harder than need be: QEMU writes out what it holds when it is asked to end.
+		return in.say("cannot stop domain "+in.dom.Name, in.DomainDestroyFlags(in.dom, lib.DomainDestroyGraceful))
+	case swap.Start:
+		return in.say("cannot start domain "+in.dom.Name, in.DomainCreate(in.dom))
+	case swap.Release:
+		return in.release(e)
+	case swap.Return:
+		return in.giveBack(e)
+	case swap.Lend:
+		return in.lend(e, helper)
+	case swap.Recover:
+		return in.recover(e, helper)
+	}
+	return fmt.Errorf("libvirt knows no step %q", step)
+}
+
+// release defines the domain anew without the disk.
+func (in *instance) release(e swap.Entry) error {
+	d, err := in.xml(in.dom, lib.DomainXMLInactive|lib.DomainXMLSecure)
+	if err != nil {
+		return err
+	}
+	k, i := d.find(e.Slot.Volume)
+	if i < 0 {
+		return nil
+	}
+	return in.define(d.without(k))
+}
+
+// giveBack defines the domain anew with the disk as it hung, and makes sure of it.
+func (in *instance) giveBack(e swap.Entry) error {
+	was, err := readDetail(e.Slot)
+	if err != nil {
+		return err
+	}
+	d, err := in.xml(in.dom, lib.DomainXMLInactive|lib.DomainXMLSecure)
+	if err != nil {
+		return err
+	}
+	if _, i := d.find(e.Slot.Volume); i >= 0 {
+		return nil
+	}
+	if err := in.define(d.with(was.Disk, was.Place, was.Bootless)); err != nil {
+		return err
+	}
+	if d, err = in.defined(in.dom); err != nil {
+		return err
+	}
+	if k, _ := d.find(e.Slot.Volume); k.text != was.Disk {
+		return fmt.Errorf("disk %s is back on domain %s, but not as it was: libvirt made of it\n%s\nand it was\n%s", e.Slot.Volume, in.dom.Name, k.text, was.Disk)
+	}
+	return nil
+}
+
+func (in *instance) define(text string) error {
+	_, err := in.DomainDefineXMLFlags(text, 0)
+	return in.say("cannot define domain "+in.dom.Name+" anew", err)
+}
+
+// lend hangs the disk on the helper, for as long as that runs.
+func (in *instance) lend(e swap.Entry, name string) error {
+	was, err := readDetail(e.Slot)
+	if err != nil {
+		return err
+	}
+	dom, d, err := in.helper(name)
+	if err != nil {
+		return err
+	}
+	element, err := lentDisk(was.Disk, e.Mark, d)
+	if err != nil {
+		return err
+	}
+	err = in.DomainAttachDeviceFlags(dom, element, uint32(lib.DomainAffectLive))
+	return in.say(fmt.Sprintf("cannot hang %s on the helper %s", e.Slot.Volume, name), err)
+}
+
+// recover takes the disk off the helper.
+func (in *instance) recover(e swap.Entry, name string) error {
+	dom, d, err := in.helper(name)
+	if err != nil {
+		return err
+	}
+	k, i := d.find(e.Slot.Volume)
+	if i < 0 || !strings.HasPrefix(k.serial, markPrefix) {
+		return nil
+	}
+	err = in.DomainDetachDeviceFlags(dom, k.text, uint32(lib.DomainAffectLive))
+	return in.say(fmt.Sprintf("cannot take %s off the helper %s", e.Slot.Volume, name), err)
+}
+
+func (in *instance) helper(name string) (lib.Domain, domain, error) {
+	dom, err := in.DomainLookupByName(name)
+	if err != nil {
+		return dom, domain{}, in.say("cannot look for the helper "+name, err)
+	}
+	d, err := in.running(dom)
+	return dom, d, err
+}

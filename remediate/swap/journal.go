@@ -1,0 +1,188 @@
+package swap
+
+import (
+	"context"
+	"crypto/sha256"
+	"encoding/hex"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"hash/fnv"
+	"io/fs"
+	"strings"
+	"time"
+)
+
+// An Entry is one swap, from before its first change until the instance runs again.
+type Entry struct {
+	Way      string    `json:"way"`
+	Instance string    `json:"instance"` // Instance.ID
+	Number   int       `json:"number"`   // of the instance's swaps; 1 is the first
+	Run      string    `json:"run"`
+	Host     string    `json:"host"`
+	Address  string    `json:"address"` // of the route
+	Mark     string    `json:"mark"`    // what the volume is known by on a helper
+	Slot     Slot      `json:"slot"`
+	At       time.Time `json:"at"`
+}
+
+// A Journal holds what was swapped and how to undo it. Its records are never changed:
+//
+//	swap/INSTANCE N        an Entry
+//	swapend/INSTANCE N     it ended
+//	swaplist/SHARD N       which instances there are
+type Journal struct{ records Records }
+
+// NewJournal returns the journal in the records.
+func NewJournal(r Records) *Journal { return &Journal{r} }
+
+// Current returns the entry of an instance that has not ended; Number is 0 if there is none.
+// last is the number of the last one, ended or not.
+func (j *Journal) Current(ctx context.Context, instance string) (e Entry, last int, err error) {
+	for n := 1; ; n++ {
+		var next Entry
+		err := j.load(ctx, key("swap", instance, n), &next)
+		if errors.Is(err, fs.ErrNotExist) {
+			return e, n - 1, nil
+		}
+		if err != nil {
+			return Entry{}, 0, err
+		}
+		switch _, err := j.records.Load(ctx, key("swapend", instance, n)); {
+		case err == nil:
+		case errors.Is(err, fs.ErrNotExist):
+			e = next
+		default:
+			return Entry{}, 0, fmt.Errorf("cannot read the journal of swaps: %w", err)
+		}
+	}
+}
+
+// Begin puts a new entry on record, and returns what is on record then: another process may
+// have been faster.
+func (j *Journal) Begin(ctx context.Context, e Entry) (Entry, error) {
+	_, last, err := j.Current(ctx, e.Instance)
+	if err != nil {
+		return Entry{}, err
+	}
+	if err := j.enlist(ctx, e.Instance); err != nil {
+		return Entry{}, err
+	}
+	e.Number, e.Mark = last+1, mark(e.Instance, last+1)
+	b, err := json.Marshal(e)
+	if err != nil {
+		return Entry{}, err
+	}
+	err = j.records.Create(ctx, key("swap", e.Instance, e.Number), b)
+	if err != nil && !errors.Is(err, fs.ErrExist) {
+		return Entry{}, fmt.Errorf("cannot write to the journal of swaps: %w", err)
+	}
+	e, _, err = j.Current(ctx, e.Instance)
+	if err == nil && e.Number == 0 {
+		err = errors.New("another process swapped the volume of this host and put it back just now")
+	}
+	return e, err
+}
+
+// End closes an entry. Twice is the same as once.
+func (j *Journal) End(ctx context.Context, e Entry) error {
+	err := j.records.Create(ctx, key("swapend", e.Instance, e.Number), []byte("{}"))
+	if err != nil && !errors.Is(err, fs.ErrExist) {
+		return fmt.Errorf("cannot write to the journal of swaps: %w", err)
+	}
+	return nil
+}
+
+// Open returns every entry that has not ended: what there is to put back.
+func (j *Journal) Open(ctx context.Context) ([]Entry, error) {
+	var open []Entry
+	for shard := range shards {
+		names, err := j.listed(ctx, shard)
+		if err != nil {
+			return nil, err
+		}
+		for _, name := range names {
+			e, _, err := j.Current(ctx, name)
+			if err != nil {
+				return nil, err
+			}
+			if e.Number > 0 {
+				open = append(open, e)
+			}
+		}
+	}
+	return open, nil
+}
+
+// shards are so many that a thousand swaps at once are not in each other's way.
+const shards = 64
+
+// enlist puts an instance among those of its shard.
+func (j *Journal) enlist(ctx context.Context, instance string) error {
+	h := fnv.New32a()
+	h.Write([]byte(instance))
+	shard := int(h.Sum32() % shards)
+	b, err := json.Marshal(instance)
+	if err != nil {
+		return err
+	}
+	for {
+		names, err := j.listed(ctx, shard)
+		if err != nil {
+			return err
+		}
+		for _, name := range names {
+			if name == instance {
+				return nil
+			}
+		}
+		err = j.records.Create(ctx, key("swaplist", shard, len(names)), b)
+		if err == nil || !errors.Is(err, fs.ErrExist) {
+			return err
+		}
+	}
+}
+
+func (j *Journal) listed(ctx context.Context, shard int) (names []string, err error) {
+	for {
+		var name string
+		err := j.load(ctx, key("swaplist", shard, len(names)), &name)
+		if errors.Is(err, fs.ErrNotExist) {
+			return names, nil
+		}
+		if err != nil {
+			return nil, err
+		}
+		names = append(names, name)
+	}
+}
+
+// load reads a record. The error wraps fs.ErrNotExist if it is not there.
+func (j *Journal) load(ctx context.Context, key string, into any) error {
+	b, err := j.records.Load(ctx, key)
+	if err != nil {
+		return fmt.Errorf("cannot read the journal of swaps: %w", err)
+	}
+	if err := json.Unmarshal(b, into); err != nil {
+		return fmt.Errorf("the journal of swaps is damaged: %v", err)
+	}
+	return nil
+}
+
+// key names a record by what it is of.
+func key(kind string, parts ...any) string { return kind + "/" + digest(parts...) }
+
+func digest(parts ...any) string {
+	var text strings.Builder
+	for _, p := range parts {
+		fmt.Fprintf(&text, "%v\x00", p)
+	}
+	sum := sha256.Sum256([]byte(text.String()))
+	return hex.EncodeToString(sum[:])
+}
+
+// mark is what a volume is known by on a helper: at most 20 characters, the room that a virtio
+// disk has for its serial number.
+func mark(instance string, number int) string {
+	return "unbrick-" + digest("mark", instance, number)[:12]
+}
