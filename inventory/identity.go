@@ -18,11 +18,16 @@ type identities struct {
 	seed  maphash.Seed
 	names map[uint64]named
 	ids   map[uint64]seen // serial numbers, UUIDs and ways in
+	gone  map[uint32]bool // rows that are put aside, and claim nothing any more
 	buf   []byte
 }
 
-// seen is the row in which a value stood first.
-type seen struct{ nth, line uint32 }
+// seen is the row in which a value stood first, or of several the one that is in use.
+type seen struct {
+	nth, line uint32
+	at        uint32 // when the source last heard of the host, in seconds since 1970
+	other     uint32 // of a serial number the hash of the UUID beside it, and the other way round
+}
 
 type named struct {
 	seen
@@ -34,46 +39,72 @@ type claim struct {
 	column, value string
 	nth, line     int  // of the earlier row
 	same          bool // the two rows say the same
+	newer, older  bool // the source heard of this row's host later, or of the other's
+	apart         bool // what stands beside the value tells the two hosts apart
 }
 
 // newIdentities returns an empty set. The seed differs from process to process, so that
 // nobody can write an inventory whose hashes collide.
 func newIdentities() identities {
-	return identities{seed: maphash.MakeSeed(), names: map[uint64]named{}, ids: map[uint64]seen{}}
+	return identities{seed: maphash.MakeSeed(), names: map[uint64]named{}, ids: map[uint64]seen{}, gone: map[uint32]bool{}}
 }
 
 // see records the nth host and returns what earlier hosts claim as well.
 func (s *identities) see(h *Host, nth, line int, row uint64) []claim {
-	me := seen{uint32(nth), uint32(line)}
+	me := seen{nth: uint32(nth), line: uint32(line)}
+	if at := h.Seen(); !at.IsZero() {
+		me.at = uint32(at.Unix())
+	}
 	var claims []claim
 	key := s.hash("name", h.Name)
-	if was, ok := s.names[key]; ok {
-		claims = append(claims, claim{"name", h.Name, int(was.nth), int(was.line), was.row == row})
-		if was.row == row {
+	was, ok := s.names[key]
+	ok = ok && !s.gone[was.nth]
+	if ok {
+		c := me.against(was.seen, "name", h.Name)
+		c.same = was.row == row && !c.newer
+		claims = append(claims, c)
+		if c.same {
 			return claims
 		}
-	} else {
+	}
+	if !ok || claims[0].newer {
 		s.names[key] = named{me, row}
 	}
-	see := func(column, value, compare string) {
+	var serial, uuid uint32
+	if h.Serial != "" && h.UUID != "" {
+		serial, uuid = uint32(s.hash("serial", h.Serial)), uint32(s.hash("uuid", h.UUID))
+	}
+	see := func(column, value, compare string, other uint32) {
 		if compare == "" {
 			return
 		}
+		me.other = other
 		key := s.hash(column, compare)
-		if was, ok := s.ids[key]; ok {
-			claims = append(claims, claim{column, value, int(was.nth), int(was.line), false})
-		} else {
+		was, ok := s.ids[key]
+		if ok = ok && !s.gone[was.nth]; ok {
+			claims = append(claims, me.against(was, column, value))
+		}
+		if !ok || claims[len(claims)-1].newer {
 			s.ids[key] = me
 		}
 	}
-	see("serial", h.Serial, h.Serial)
-	see("uuid", h.UUID, h.UUID)
+	see("serial", h.Serial, h.Serial, uuid)
+	see("uuid", h.UUID, h.UUID, serial)
 	for _, r := range h.Routes {
 		if r.Driver != "manual" { // one technician stands for many hosts
-			see(r.Driver, r.Address, bareAddress(r.Address))
+			see(r.Driver, r.Address, bareAddress(r.Address), 0)
 		}
 	}
 	return claims
+}
+
+// against compares two rows that have one value.
+func (me seen) against(was seen, column, value string) claim {
+	return claim{
+		column: column, value: value, nth: int(was.nth), line: int(was.line),
+		newer: me.at > was.at, older: me.at < was.at,
+		apart: me.other != was.other && me.other != 0 && was.other != 0,
+	}
 }
 
 // bareAddress leaves out of an address what may be written or not: "https://10.0.0.5/" and
@@ -137,7 +168,7 @@ func (d *digest) String() string {
 	return hex.EncodeToString(all[:])
 }
 
-// appendHost writes everything of h but where it was read, so that no two hosts that differ
+// appendHost writes everything of h but where it was read and when it was seen, so that no two hosts that differ
 // give the same bytes: each text after its length, each list after its count. labels are the
 // sorted keys of h.Labels.
 func appendHost(b []byte, h *Host, labels []string) []byte {
@@ -165,6 +196,9 @@ func appendHost(b []byte, h *Host, labels []string) []byte {
 	for _, k := range labels {
 		text(k)
 		text(h.Labels[k])
+	}
+	if h.State != "" {
+		text(string(h.State))
 	}
 	return b
 }

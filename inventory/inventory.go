@@ -10,6 +10,7 @@ import (
 	"fmt"
 	"iter"
 	"strings"
+	"time"
 )
 
 // A Host is one machine, whatever number of systems know it.
@@ -38,7 +39,47 @@ type Host struct {
 
 	Routes []Route           `json:"routes,omitempty"` // ways in, in the order of the source
 	Labels map[string]string `json:"labels,omitempty"` // columns nobody else claimed
-	From   []Origin          `json:"from,omitempty"`   // which source said so
+	From   []Origin          `json:"from,omitempty"`   // which sources know it
+
+	State     State      `json:"state,omitempty"`     // of its life; empty is in use
+	Conflicts []Conflict `json:"conflicts,omitempty"` // what the sources do not agree on
+}
+
+// A State says that a host is not in use, and why.
+type State string
+
+// The states. A host in any of them is not touched.
+const (
+	InStock     State = "in-stock"
+	Retired     State = "retired"
+	NeverOnline State = "never-online" // on the books, but no system has ever seen it
+)
+
+// A Conflict is a field for which sources have different values. The first is the one in use.
+type Conflict struct {
+	Field string `json:"field"`
+	Says  []Said `json:"says"`
+}
+
+// A Said is what one source has for a field.
+type Said struct {
+	Value  string `json:"value"`
+	Source string `json:"source"`
+	Place  string `json:"place"`
+}
+
+// String names the field, then each value with its source.
+func (c Conflict) String() string {
+	var b strings.Builder
+	b.WriteString(c.Field)
+	for i, s := range c.Says {
+		sep := ", "
+		if i == 0 {
+			sep = ": "
+		}
+		fmt.Fprintf(&b, "%s%q (%s)", sep, s.Value, s.Source)
+	}
+	return b.String()
 }
 
 // A Route is one way into a host: the driver that speaks its protocol, and the address that
@@ -53,6 +94,21 @@ type Origin struct {
 	Source string `json:"source"`         // "csv", "servicenow", …
 	Place  string `json:"place"`          // file or address
 	Line   int    `json:"line,omitempty"` // 1-based; 0 where lines mean nothing
+
+	// Seen is when the source last heard of the host; zero if it does not say. The host may
+	// have been up for as much as Lag after it without the source's knowing.
+	Seen time.Time     `json:"seen,omitzero"`
+	Lag  time.Duration `json:"lag,omitempty"`
+}
+
+// Seen returns when any source last heard of the host, and zero if none says.
+func (h *Host) Seen() (last time.Time) {
+	for _, o := range h.From {
+		if o.Seen.After(last) {
+			last = o.Seen
+		}
+	}
+	return last
 }
 
 // A Tier says how much depends on a host. Lower tiers start first.

@@ -10,14 +10,21 @@ import (
 type Options struct {
 	SkipBad bool // go on without the rows that cannot be used
 	Keep    int  // how many problems to keep in full; 0 is 1000
+
+	// Wins says for a field which sources are believed, best first, by Origin.Source or
+	// Origin.Place: {"site": {"netbox"}}. After them, and for the other fields, come the sources
+	// in the order in which they are given. The fields are those of [MergeFields].
+	Wins map[string][]string
 }
 
 // A Summary is what reading a fleet brought to light.
 type Summary struct {
-	Rows     int      `json:"rows"`     // read, good and bad
-	Usable   int      `json:"usable"`   // hosts that remain
-	Problems Problems `json:"problems"` // rows that cannot be used
-	Warnings Problems `json:"warnings"` // values put aside; their rows are used
+	Rows     int      `json:"rows"`             // read, good and bad: Usable, Merged, Aside and Problems.Rows together
+	Usable   int      `json:"usable"`           // hosts that remain
+	Merged   int      `json:"merged,omitempty"` // rows that say more of a host that another row has
+	Aside    int      `json:"aside,omitempty"`  // rows that are no host of their own: repeated, out of date, a BMC; each has a warning
+	Problems Problems `json:"problems"`         // rows that cannot be used
+	Warnings Problems `json:"warnings"`         // values put aside; their rows are used
 	// Digest is the SHA-256, in hex, of every host that is right in itself. The order of the
 	// rows, the file's name and its form do not change it; any value does.
 	Digest string `json:"digest"`
@@ -40,26 +47,36 @@ type Fleet struct {
 	Hosts []Host
 }
 
-// Load reads every source into memory, about 1 kB for each host and more while it reads.
+// Load reads every source into memory, about 1 kB for each row and more while it reads.
+//
+// What several sources say of one machine becomes one host: see merge.go for how it is
+// recognised. What they do not agree on is in the host's Conflicts.
 //
 // Rows that cannot be used are reported all at once: the error is then the fleet's *Problems.
-// So are hosts that two rows claim: by name in any case, serial number, UUID or a way in,
-// since a BMC address in two rows restarts the wrong host. Neither of the two is used, since nobody knows which one is right; a row that repeats another word for
-// word is only a warning. With opts.SkipBad what is left is a fleet and no error, unless
-// nothing is left.
+// So are hosts that two rows of one source claim: by name in any case, serial number, UUID or
+// a way in, since a BMC address in two rows restarts the wrong host. Neither of the two is
+// used, since nobody knows which one is right; unless the source has seen one of them later,
+// or a row repeats another word for word: that is only a warning. With opts.SkipBad what is
+// left is a fleet and no error, unless nothing is left.
 //
 // The Fleet is there whenever the sources could be read to their end. Any other error is a
 // source that could not.
 func Load(ctx context.Context, opts Options, sources ...Source) (*Fleet, error) {
-	in := newIntake(opts)
+	in, err := newIntake(opts)
+	if err != nil {
+		return nil, err
+	}
+	if len(sources) > 1 {
+		return in.loadMerged(ctx, opts, sources)
+	}
 	var hosts []Host
-	if err := in.read(ctx, sources, func(h Host) { hosts = append(hosts, h) }); err != nil {
+	if err := in.read(ctx, sources, func(h Host, _ int) { hosts = append(hosts, h) }); err != nil {
 		return nil, err
 	}
 	kept := hosts[:0]
-	for i, h := range hosts {
-		if !in.dropped[i] {
-			kept = append(kept, h)
+	for i := range hosts {
+		if in.settle(&hosts[i], i) {
+			kept = append(kept, hosts[i])
 		}
 	}
 	clear(hosts[len(kept):])
@@ -67,32 +84,75 @@ func Load(ctx context.Context, opts Options, sources ...Source) (*Fleet, error) 
 	return f, f.verdict(opts)
 }
 
+// loadMerged loads several sources.
+func (in *intake) loadMerged(ctx context.Context, opts Options, sources []Source) (*Fleet, error) {
+	rows := new(list)
+	var from []uint16
+	err := in.read(ctx, sources, func(h Host, source int) {
+		rows.add(h)
+		from = append(from, uint16(source))
+	})
+	if err != nil {
+		return nil, err
+	}
+	kept := int32(0)
+	for i := range int32(rows.n) {
+		if h := rows.at(i); in.settle(h, int(i)) {
+			*rows.at(kept), from[kept] = *h, from[i]
+			kept++
+		}
+	}
+	rows.cut(int(kept))
+	hosts := in.merge(rows, from[:kept], opts.Wins)
+	f := &Fleet{Summary: in.sum, Hosts: hosts}
+	return f, f.verdict(opts)
+}
+
 // A Scan is a fleet that was read once and not kept: what is wrong with it is known, and
-// [Scan.Hosts] reads it again. It is for fleets that do not fit into memory; it costs about
-// 200 bytes for each host.
+// [Scan.Hosts] reads it again. It is for a fleet that does not fit into memory, of one source;
+// it costs about 250 bytes for each host. Several sources have to be merged: they are kept.
 type Scan struct {
 	Summary
-	sources []Source
-	dropped map[int]bool
+	source Source
+	in     *intake
+	merged []Host
 }
 
 // NewScan reads every source once and judges it as [Load] does.
 func NewScan(ctx context.Context, opts Options, sources ...Source) (*Scan, error) {
-	in := newIntake(opts)
-	if err := in.read(ctx, sources, func(Host) {}); err != nil {
+	if len(sources) != 1 {
+		f, err := Load(ctx, opts, sources...)
+		if f == nil {
+			return nil, err
+		}
+		return &Scan{Summary: f.Summary, merged: f.Hosts}, err
+	}
+	in, err := newIntake(opts)
+	if err != nil {
 		return nil, err
 	}
-	s := &Scan{Summary: in.sum, sources: sources, dropped: in.dropped}
+	if err := in.read(ctx, sources, func(Host, int) {}); err != nil {
+		return nil, err
+	}
+	s := &Scan{Summary: in.sum, source: sources[0], in: in}
 	return s, s.verdict(opts)
 }
 
-// Hosts reads the sources again and yields the hosts that the scan found usable. An error is
-// the last thing it yields; one says that a source is no longer what was scanned.
+// Hosts yields the hosts that the scan found usable. It reads the source again; an error is
+// the last thing it yields; one says that the source is no longer what was scanned.
 func (s *Scan) Hosts(ctx context.Context) iter.Seq2[Host, error] {
 	return func(yield func(Host, error) bool) {
+		if s.source == nil {
+			for _, h := range s.merged {
+				if !yield(h, nil) {
+					return
+				}
+			}
+			return
+		}
 		var d digest
 		n := 0
-		for h, err := range all(ctx, s.sources) {
+		for h, err := range s.source.Hosts(ctx) {
 			if rowError(err) != nil {
 				continue
 			}
@@ -102,26 +162,12 @@ func (s *Scan) Hosts(ctx context.Context) iter.Seq2[Host, error] {
 			}
 			d.add(&h)
 			n++
-			if !s.dropped[n-1] && !yield(h, nil) {
+			if s.in.settle(&h, n-1) && !yield(h, nil) {
 				return
 			}
 		}
 		if d.String() != s.Digest {
 			yield(Host{}, errors.New("the inventory changed while it was read; start again"))
-		}
-	}
-}
-
-// all yields what the sources yield, one after the other, and ends with the first error that
-// is no row's.
-func all(ctx context.Context, sources []Source) iter.Seq2[Host, error] {
-	return func(yield func(Host, error) bool) {
-		for _, src := range sources {
-			for h, err := range src.Hosts(ctx) {
-				if !yield(h, err) || err != nil && rowError(err) == nil {
-					return
-				}
-			}
 		}
 	}
 }

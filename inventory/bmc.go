@@ -1,0 +1,112 @@
+package inventory
+
+import (
+	"net"
+	"slices"
+	"strings"
+)
+
+// managed are the ways in whose address is that of a controller of its own.
+var managed = []string{"redfish", "ipmi"}
+
+// controller returns the host or IP address in the address of a controller.
+func controller(address string) string {
+	a := strings.ToLower(bareAddress(address))
+	a, _, _ = strings.Cut(a, "/")
+	if host, _, err := net.SplitHostPort(a); err == nil {
+		return host
+	}
+	return strings.Trim(a, "[]")
+}
+
+// putBMCsAside takes the addresses of BMCs away that a source has for those of Windows. A row
+// that is nothing but such an address, as a DHCP server has one for every BMC, is no host.
+func (m *merger) putBMCsAside() {
+	bmcs := map[string]int32{} // address: a row that has it as a way in
+	for i := range m.rows.n {
+		for _, r := range m.rows.at(int32(i)).Routes {
+			if a := controller(r.Address); slices.Contains(managed, r.Driver) && a != "" {
+				if _, ok := bmcs[a]; !ok {
+					bmcs[a] = int32(i)
+				}
+			}
+		}
+	}
+	if len(bmcs) == 0 {
+		return
+	}
+	alone := make([]int32, m.rows.n) // rows of a host that are not put aside
+	for i := range m.rows.n {
+		alone[m.set.find(int32(i))]++
+	}
+	for i := range m.rows.n {
+		h := m.rows.at(int32(i))
+		owner, ok := bmcs[controller(h.Address)]
+		if !ok || h.Address == "" || m.state[i] == aside || m.state[i] == ambiguous {
+			continue
+		}
+		r := int32(i)
+		if host := m.set.find(r); host != m.set.find(owner) && alone[host] == 1 && h.Serial == "" && h.UUID == "" && len(h.Routes) == 0 {
+			m.warn(r, "it is the BMC of "+m.rows.at(owner).Name+", and no host", "hosts alone", "address")
+			m.state[i] = aside
+			m.in.sum.Aside++
+			continue
+		}
+		m.warn(r, "it is the address of the BMC of "+m.rows.at(owner).Name, "the address where Windows answers", "address")
+		h.Address = ""
+	}
+}
+
+// routesOnce takes ways in away that several hosts have after all sources were heard: a BMC that
+// two sources give to two hosts would restart the wrong one.
+func (m *merger) routesOnce(hosts []Host) {
+	first, shared := map[string]int{}, map[string][]int{}
+	for i := range hosts {
+		for _, r := range hosts[i].Routes {
+			if r.Driver == "manual" {
+				continue
+			}
+			key := routeKey(r)
+			was, ok := first[key]
+			switch {
+			case !ok:
+				first[key] = i
+			case was != i:
+				if shared[key] == nil {
+					shared[key] = []int{was}
+				}
+				shared[key] = append(shared[key], i)
+			}
+		}
+	}
+	for i := range hosts {
+		h := &hosts[i]
+		h.Routes = slices.DeleteFunc(slices.Clone(h.Routes), func(r Route) bool {
+			all := shared[routeKey(r)]
+			if all == nil {
+				return false
+			}
+			if all[0] == i {
+				m.claimed(hosts, all, r)
+			}
+			return true
+		})
+	}
+}
+
+// claimed notes with each of the hosts that they all have a way in.
+func (m *merger) claimed(hosts []Host, all []int, r Route) {
+	var said []Said
+	for _, i := range all {
+		at := origin(&hosts[i])
+		said = append(said, Said{r.Address + " for " + hosts[i].Name, at.Source, at.Place})
+	}
+	for _, i := range all {
+		hosts[i].note(r.Driver, said)
+	}
+	at := origin(&hosts[all[0]])
+	m.in.warn(&RowError{Place: at.Place, Line: at.Line, Column: r.Driver, Value: r.Address,
+		Reason: "sources give it to " + hosts[all[0]].Name + " and to " + hosts[all[1]].Name, Want: "one host for it; it is not used for any of them"})
+}
+
+func routeKey(r Route) string { return r.Driver + "\x00" + strings.ToLower(bareAddress(r.Address)) }
