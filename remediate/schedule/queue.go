@@ -115,9 +115,9 @@ func (d *Dispatcher) Caps() map[string]int {
 	return all
 }
 
-// Need returns how long a host of the bucket is expected to take until it is back, by this way
-// alone, in hours.
-func (d *Dispatcher) Need(r Ref) float64 { return d.back[d.buckets[r].kind] }
+// Need returns how long a host of the bucket is expected to be treated by its way, in hours:
+// until it is back, or goes on to the next.
+func (d *Dispatcher) Need(r Ref) float64 { return d.own[d.buckets[r].kind] }
 
 // Means returns how long each cohort is thought to take, in hours, and to fail.
 func (d *Dispatcher) Means() (hours, failed []float64) {

@@ -1,7 +1,6 @@
 package simulate
 
 import (
-	"math"
 	"runtime"
 	"slices"
 	"sync"
@@ -28,6 +27,7 @@ type Options struct {
 	Seeds int       // worlds, from World.Seed on; 1 if 0
 	Loads []float64 // 0.8, 1.0, 1.25, 1.6 and 2.5 if there are none
 	Rules []Named   // all if there are none
+	Bound bool      // a row for each load of what a plan could do at best, at the end
 	// Slower is by how much real times are above those planned with: 1.3 is 30 %. 0: not.
 	Slower float64
 }
@@ -49,6 +49,11 @@ func Table(o Options) ([]Row, error) {
 	for _, rule := range o.Rules {
 		for _, load := range o.Loads {
 			rows = append(rows, Row{Rule: rule.Name, Load: load})
+		}
+	}
+	for _, load := range o.Loads {
+		if o.Bound {
+			rows = append(rows, Row{Rule: Bound, Load: load})
 		}
 	}
 	for seed := range o.Seeds {
@@ -84,7 +89,11 @@ func (w World) rows(o Options) ([]Row, error) {
 			return nil, err
 		}
 	}
-	rows := make([]Row, len(o.Rules)*len(o.Loads))
+	simulated := len(o.Rules) * len(o.Loads)
+	rows := make([]Row, simulated)
+	if o.Bound {
+		rows = make([]Row, simulated+len(o.Loads))
+	}
 	todo := make(chan int, len(rows))
 	for i := range rows {
 		todo <- i
@@ -95,9 +104,18 @@ func (w World) rows(o Options) ([]Row, error) {
 	for range min(runtime.GOMAXPROCS(0), len(rows), 4) {
 		wg.Go(func() {
 			for i := range todo {
-				d, err := schedule.NewDispatcher(f, o.Rules[i/len(o.Loads)].Rule).With(changes[i%len(o.Loads)], Start())
+				load := i % len(o.Loads)
+				if i >= simulated {
+					d, err := plain.With(changes[load], Start())
+					if errs[i] = err; err == nil {
+						rows[i] = w.bound(d, o.Loads[load])
+					}
+					continue
+				}
+				rule := o.Rules[i/len(o.Loads)]
+				d, err := schedule.NewDispatcher(f, rule.Rule).With(changes[load], Start())
 				if errs[i] = err; err == nil {
-					if w.Hosts > roughHosts && !o.Rules[i/len(o.Loads)].fine {
+					if w.Hosts > roughHosts && !rule.fine {
 						d.Roughly()
 					}
 					rows[i] = w.row(d, o.Slower)
@@ -125,14 +143,11 @@ func (w World) row(d *schedule.Dispatcher, slower float64) Row {
 		}
 	}
 	var hosts, onTime, weight, weighted, tardy float64
-	sites := make([][2]int, len(d.Places())) // all but the low tier, and of these in time
+	core := make([]float64, len(d.Places())) // of each site: all but the low tier, in time
 	for i := range d.Buckets() {
 		b := d.Bucket(schedule.Ref(i))
 		hosts += float64(b.Hosts)
 		weight += float64(b.Hosts) * b.Weight
-		if b.Tier != inventory.Low {
-			sites[b.Site][0] += b.Hosts
-		}
 	}
 	end := forecast.Run(d, 0, forecast.Truth{Hours: hours, Failed: failed, Spread: schedule.Spread}, w.Seed+1, func(e forecast.End) {
 		if !e.Back {
@@ -145,15 +160,11 @@ func (w World) row(d *schedule.Dispatcher, slower float64) Row {
 		}
 		onTime++
 		weighted += b.Weight
-		if b.Tier != inventory.Low {
-			sites[b.Site][1]++
+		if inCore(b) {
+			core[b.Site]++
 		}
 	})
-	core := 0.0
-	for _, s := range sites {
-		if float64(s[1]) >= 0.95*float64(s[0]) {
-			core++
-		}
-	}
-	return Row{OnTime: 100 * onTime / hosts, Weighted: 100 * weighted / weight, Core: 100 * core / math.Max(1, float64(len(sites))), Tardiness: tardy / 1000, Hours: end}
+	return Row{OnTime: 100 * onTime / hosts, Weighted: 100 * weighted / weight, Core: w.core(d, core), Tardiness: tardy / 1000, Hours: end}
 }
+
+func inCore(b schedule.Bucket) bool { return b.Tier != inventory.Low }
