@@ -5,6 +5,7 @@ import (
 	"crypto/x509"
 	"encoding/hex"
 	"fmt"
+	"net"
 	"strings"
 
 	"unbrick/inventory"
@@ -61,7 +62,7 @@ func newBMC(h *host, certificate *tls.Certificate) (*bmc, error) {
 	}
 	c := &bmc{b, b.URL()}
 	if h.kind.dead {
-		c.address = "https://" + nobody()
+		c.address = "https://" + nobody(h.number)
 	}
 	return c, nil
 }
@@ -180,3 +181,16 @@ func (b behindAMT) Start(at amttest.Boot) {
 	b.h.start(boot{image: at.URL, stuck: at.Source != amttest.Disk && at.Source != amttest.HTTPS})
 }
 func (b behindAMT) Stop() { b.h.stop() }
+
+// nobody returns an address at which nothing listens, another one for each number. It is below
+// the ports that systems give out by themselves, so that no host of the lab comes to listen there.
+func nobody(number int) string {
+	for port := 10000 + number%10000; ; port++ {
+		address := fmt.Sprintf("127.0.0.1:%d", port)
+		c, err := net.Dial("tcp", address)
+		if err != nil {
+			return address
+		}
+		c.Close()
+	}
+}

@@ -32,6 +32,7 @@ func sites() []site {
 // A spec is a host before it is switched on.
 type spec struct {
 	inventory.Host
+	number    int
 	kind      kind
 	model     redfishtest.Model
 	board     board // what it says of itself when it runs
@@ -89,7 +90,7 @@ func pick(rng *rand.Rand, i int) kind {
 
 func newSpec(rng *rand.Rand, i int, k kind, at site) spec {
 	b := newBoard(rng)
-	s := spec{kind: k, model: at.model, board: b}
+	s := spec{number: i, kind: k, model: at.model, board: b}
 	s.Host = inventory.Host{
 		Name: fmt.Sprintf("%s-%05d", at.name, i+1), Serial: b.serial, UUID: b.uuid, MAC: []string{b.mac},
 		Site: at.name, Country: at.country, Region: at.region, TimeZone: at.zone, Opens: at.opens,

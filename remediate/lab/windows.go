@@ -2,7 +2,6 @@ package lab
 
 import (
 	"context"
-	"net"
 	"sync"
 	"time"
 
@@ -56,14 +55,4 @@ func (w *windows) order() {
 	case w.restart <- struct{}{}:
 	default:
 	}
-}
-
-// nobody returns the address of a port at which nothing listens.
-func nobody() string {
-	l, err := net.Listen("tcp", "127.0.0.1:0")
-	if err != nil {
-		return "127.0.0.1:1"
-	}
-	defer l.Close()
-	return l.Addr().String()
 }
