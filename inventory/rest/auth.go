@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"net/http"
 	"net/url"
+	"strings"
 	"sync"
 	"time"
 
@@ -51,7 +52,7 @@ func (t Token) authorization(ctx context.Context, c *Client, _ string) (string, 
 // An OAuth gets tokens as an application (OAuth 2.0 client credentials, RFC 6749 section 4.4)
 // and keeps each for as long as it is good.
 type OAuth struct {
-	Path     string // of the token endpoint: "/oauth2/token"
+	Path     string // of the token endpoint: "/oauth2/token", or an address if it is another server's
 	ClientID string
 	Secret   secret.Ref
 	Scope    string // empty: none is sent
@@ -79,7 +80,7 @@ func (o *OAuth) authorization(ctx context.Context, c *Client, refused string) (s
 		Token   string `json:"access_token"`
 		Seconds int    `json:"expires_in"`
 	}
-	address, err := c.address(o.Path)
+	address, err := o.endpoint(c)
 	if err != nil {
 		return "", err
 	}
@@ -98,4 +99,16 @@ func (o *OAuth) authorization(ctx context.Context, c *Client, refused string) (s
 	lasts := time.Duration(max(answer.Seconds, 60)) * time.Second
 	o.value, o.until = secret.New("Bearer "+answer.Token), time.Now().Add(lasts-min(lasts/2, 5*time.Minute))
 	return o.value.Reveal(), nil
+}
+
+// endpoint returns where tokens are given out.
+func (o *OAuth) endpoint(c *Client) (string, error) {
+	if strings.HasPrefix(o.Path, "/") {
+		return c.base + o.Path, nil
+	}
+	u, err := url.Parse(o.Path)
+	if err != nil || !safe(u) {
+		return "", fmt.Errorf("cannot log in to %s: the address for tokens has to be https://HOST/PATH", c.opt.Name)
+	}
+	return o.Path, nil
 }

@@ -47,7 +47,7 @@ type Client struct {
 // New checks the options. It does not reach the service.
 func New(o Options) (*Client, error) {
 	u, err := url.Parse(o.Base)
-	if err != nil || u.Host == "" || u.User != nil || u.RawQuery != "" || u.Scheme != "https" && !(u.Scheme == "http" && loopback(u.Hostname())) {
+	if err != nil || !safe(u) {
 		return nil, fmt.Errorf("cannot use %s: its address has to be https://HOST, without a user or a query", o.Name)
 	}
 	fill(&o.Tries, 6)
@@ -76,10 +76,22 @@ func New(o Options) (*Client, error) {
 	return c, nil
 }
 
+// Host returns the name of the server, with its port if it has one.
+func (c *Client) Host() string {
+	_, rest, _ := strings.Cut(c.base, "://")
+	host, _, _ := strings.Cut(rest, "/")
+	return host
+}
+
 func fill[T comparable](v *T, otherwise T) {
 	if *v == *new(T) {
 		*v = otherwise
 	}
+}
+
+// safe says that credentials may be sent to an address.
+func safe(u *url.URL) bool {
+	return u.Host != "" && u.User == nil && u.RawQuery == "" && (u.Scheme == "https" || u.Scheme == "http" && loopback(u.Hostname()))
 }
 
 func loopback(host string) bool {
