@@ -21,6 +21,7 @@ type Planner struct {
 	kept  map[int32][]int32
 	used  map[int32]int32 // of each token: hosts in flight
 	taken int
+	wants poolQueue
 	stale bool // outcomes were seen since the last tick
 }
 

@@ -390,3 +390,28 @@ func TestWhyOfAChoice(t *testing.T) {
 		t.Errorf("got  %s\nwant %s", got, want)
 	}
 }
+
+// BenchmarkTake takes and ends a host of a fleet with 300,000 of them at 3,000 sites.
+func BenchmarkTake(b *testing.B) {
+	zones := [][2]string{{"AU", "Australia/Sydney"}, {"DE", "Europe/Berlin"}, {"US", "America/New_York"}}
+	builder := schedule.NewBuilder(schedule.Options{Start: friday, Names: true, Limits: schedule.Limits{Slots: 500}})
+	for i := range 300_000 {
+		z := zones[i%3]
+		h := host(fmt.Sprintf("h%06d", i), fmt.Sprintf("S%04d", i%3000), z[0], z[1])
+		h.Tier = inventory.Tier(i / 3000 % 4)
+		h.Routes = []inventory.Route{{Driver: "redfish", Address: "a"}, {Driver: "manual", Address: "a"}}
+		builder.Add(&h, i)
+	}
+	p := schedule.NewPlanner(builder.Build())
+	now, flying := friday, []schedule.Choice(nil)
+	for b.Loop() {
+		flying = append(flying, p.Take(now, 1)...)
+		if len(flying) < 400 {
+			continue
+		}
+		if err := p.Done(schedule.Outcome{Host: flying[0].Host, Way: flying[0].Way, Verdict: remediate.Fixed, Took: 14 * time.Minute, Touched: true}); err != nil {
+			b.Fatal(err)
+		}
+		flying, now = flying[1:], now.Add(2*time.Second)
+	}
+}

@@ -139,22 +139,29 @@ type poolQueue struct {
 	d     *Dispatcher
 	now   float64
 	pools []int32
-	spot  map[int32]int
-	best  map[int32]int32 // of each pool: the lane that is next
+	spot  []int32 // of each pool: where it is in pools; -1: nowhere
+	best  []int32 // of each pool in pools: the lane that is next
 }
 
+// queue makes the queue anew, of what is there.
 func (p *Planner) queue(now float64) *poolQueue {
-	q := &poolQueue{d: p.d, now: now}
+	q := &p.wants
+	if q.d == nil {
+		*q = poolQueue{d: p.d, spot: make([]int32, len(p.d.pools)), best: make([]int32, len(p.d.pools))}
+	}
+	q.now = now
 	q.fill()
 	return q
 }
 
 // fill looks at all pools anew.
 func (q *poolQueue) fill() {
-	q.pools, q.spot, q.best = q.pools[:0], map[int32]int{}, map[int32]int32{}
+	q.pools = q.pools[:0]
 	for pool := range q.d.pools {
-		if l := q.d.bestOf(pool, q.now); l >= 0 {
-			q.best[int32(pool)], q.spot[int32(pool)] = l, len(q.pools)
+		l := q.d.bestOf(pool, q.now)
+		q.best[pool], q.spot[pool] = l, -1
+		if l >= 0 {
+			q.spot[pool] = int32(len(q.pools))
 			q.pools = append(q.pools, int32(pool))
 		}
 	}
@@ -170,8 +177,8 @@ func (q *poolQueue) update(site, lane int32) {
 		return
 	}
 	for _, pool := range []int32{0, 1, 2 + q.d.sites[site].people} {
-		i, in := q.spot[pool]
-		if !in {
+		i := int(q.spot[pool])
+		if i < 0 {
 			continue
 		}
 		if l := q.d.bestOf(int(pool), q.now); l >= 0 {
@@ -187,12 +194,12 @@ func (q *poolQueue) Len() int           { return len(q.pools) }
 func (q *poolQueue) Less(i, j int) bool { return q.d.before(q.best[q.pools[i]], q.best[q.pools[j]]) }
 func (q *poolQueue) Swap(i, j int) {
 	q.pools[i], q.pools[j] = q.pools[j], q.pools[i]
-	q.spot[q.pools[i]], q.spot[q.pools[j]] = i, j
+	q.spot[q.pools[i]], q.spot[q.pools[j]] = int32(i), int32(j)
 }
 func (q *poolQueue) Push(any) { panic("schedule: no pool comes in") }
 func (q *poolQueue) Pop() any {
 	last := q.pools[len(q.pools)-1]
 	q.pools = q.pools[:len(q.pools)-1]
-	delete(q.spot, last)
+	q.spot[last] = -1
 	return last
 }

@@ -132,24 +132,31 @@ type Monitor struct {
 	index     map[Scope]*Record
 }
 
+// Connectors is the name in Baselines of all connectors: some controllers are always out of
+// reach.
+const Connectors = "connector"
+
 // Tolerable returns the share of failures that is tolerable of a way with that baseline, and
 // the one that is clearly bad.
 func Tolerable(baseline float64) (p0, p1 float64) {
 	p0 = max(0.05, min(2*baseline, (1+baseline)/2, 0.95))
+	return p0, clearlyBad(p0)
+}
+
+// clearlyBad goes through the points of scheduling.md, section 9.
+func clearlyBad(p0 float64) float64 {
 	switch {
 	case p0 <= 0.10:
-		p1 = p0 + 0.20
+		return p0 + 0.20
 	case p0 <= 0.20:
-		p1 = 0.30 + (p0-0.10)*1.5
-	default:
-		p1 = min(p0+0.25, (1+p0)/2)
+		return 0.30 + (p0-0.10)*1.5
 	}
-	return p0, p1
+	return min(p0+0.25, (1+p0)/2)
 }
 
 // step returns by how much an outcome moves a score.
 func step(p0 float64, bad bool) float64 {
-	_, p1 := Tolerable(p0 / 2)
+	p1 := clearlyBad(p0)
 	if bad {
 		return math.Log(p1 / p0)
 	}
@@ -181,20 +188,31 @@ func appendHalt(all []Halt, h *Halt) []Halt {
 	return append(all, *h)
 }
 
+// record returns the record of a scope, and begins it if there is none.
 func (m *Monitor) record(s Scope) *Record {
+	if r := m.find(s); r != nil {
+		return r
+	}
+	p0, _ := Tolerable(m.Baselines[cmp.Or(s.Way, Connectors)])
+	r := &Record{Scope: s, P0: p0}
+	m.index[s], m.Records = r, append(m.Records, r)
+	return r
+}
+
+// find returns the record of a scope, or nil.
+func (m *Monitor) find(s Scope) *Record {
 	if m.index == nil {
 		m.index = map[Scope]*Record{}
 		for _, r := range m.Records {
 			m.index[r.Scope] = r
 		}
 	}
-	r := m.index[s]
-	if r == nil {
-		p0, _ := Tolerable(m.Baselines[s.Way])
-		r = &Record{Scope: s, P0: p0}
-		m.index[s], m.Records = r, append(m.Records, r)
-	}
-	return r
+	return m.index[s]
+}
+
+func (m *Monitor) halted(s Scope) bool {
+	r := m.find(s)
+	return r != nil && r.Halt != nil
 }
 
 // add takes in an outcome and returns the halt that it leads to.
@@ -287,12 +305,15 @@ func (m *Monitor) Halts() []Halt {
 // halted, negative if there is no cap.
 func (m *Monitor) Cap(way, model string) int {
 	for _, s := range []Scope{{Kind: OfModel, Way: way, Model: model}, {Kind: OfWay, Way: way}, {Kind: OfConnector, Connector: way}} {
-		if m.record(s).Halt != nil {
+		if m.halted(s) {
 			return 0
 		}
 	}
-	r, rings := m.record(Scope{Kind: OfModel, Way: way, Model: model}), Rings()
-	if r.Ring >= len(rings) {
+	r, rings := m.find(Scope{Kind: OfModel, Way: way, Model: model}), Rings()
+	switch {
+	case r == nil:
+		return rings[0]
+	case r.Ring >= len(rings):
 		return -1
 	}
 	return max(0, rings[r.Ring]-r.InRing)
@@ -300,7 +321,7 @@ func (m *Monitor) Cap(way, model string) int {
 
 // Shut says whether a way is halted at a site.
 func (m *Monitor) Shut(way, site string) bool {
-	return m.record(Scope{Kind: OfSite, Way: way, Site: site}).Halt != nil
+	return m.halted(Scope{Kind: OfSite, Way: way, Site: site})
 }
 
 // ErrNobody says that a halt can be ended by a named person alone.
@@ -309,13 +330,13 @@ var ErrNobody = errors.New("a halt is ended by a person, with a name")
 // Resume ends the halt of a scope. Its score starts anew, and a way and model go on with the
 // second ring.
 func (m *Monitor) Resume(s Scope, by string, at time.Time) error {
-	r := m.record(s)
 	switch {
 	case by == "":
 		return ErrNobody
-	case r.Halt == nil:
+	case !m.halted(s):
 		return fmt.Errorf("%s is not halted", s)
 	}
+	r := m.find(s)
 	r.Resumed = append(r.Resumed, Resume{By: by, At: at, Was: r.Halt.Why})
 	r.Halt, r.Score, r.Harmed = nil, 0, 0
 	switch s.Kind {

@@ -32,6 +32,17 @@ func feed(m *halt.Monitor, way, model, site, results string) ([]halt.Halt, int) 
 	return nil, len(results)
 }
 
+// TestConnectors: of controllers a tenth may be out of reach.
+func TestConnectors(t *testing.T) {
+	m := halt.Monitor{Baselines: map[string]float64{halt.Connectors: 0.1}}
+	if halts, n := feed(&m, "redfish", "R740", "SYD", "iiiiiiiiiiii"); n != 10 || len(halts) != 1 || m.Cap("redfish", "R740") != 0 {
+		t.Errorf("after %d: %v", n, halts)
+	}
+	if got := len(m.Records); got != 1 {
+		t.Errorf("%d records: what is asked for is not begun", got)
+	}
+}
+
 func scopes(halts []halt.Halt) (names []string) {
 	for _, h := range halts {
 		names = append(names, h.Scope.String())
@@ -53,6 +64,7 @@ func TestHalts(t *testing.T) {
 		{"ten in a row at 20 %", "...xxxxxxxxxx", 0.10, 13, "redfish on R740, redfish at SYD, redfish", "10 of 13"},
 		{"successes between", "..." + strings.Repeat("x.........", 40), 0, 403, "", ""},
 		{"harm", "....H", 0, 5, "redfish on R740, redfish at SYD", "harm done to h4"},
+		{"a tenth of the controllers is out of reach", "...i..i.i", 0, 9, "", ""},
 		{"no key says nothing of the way", "...iiiii", 0, 8, "connector redfish", "5 of 8 failed"},
 	} {
 		t.Run(tc.name, func(t *testing.T) {
