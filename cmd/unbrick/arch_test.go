@@ -40,7 +40,7 @@ var mayImport = []struct {
 
 	// The engine cannot name a key, so it cannot leak one.
 	{"remediate", []string{"inventory", "playbooks"}},
-	{"remediate/engine", []string{"inventory", "playbooks", "remediate", "remediate/probe", "remediate/schedule"}},
+	{"remediate/engine", []string{"inventory", "playbooks", "remediate", "remediate/probe", "remediate/schedule", "remediate/schedule/halt"}},
 	{"remediate/schedule", []string{"inventory", "inventory/calendar", "remediate"}},
 	{"remediate/schedule/*", []string{"inventory", "inventory/calendar", "remediate", "remediate/schedule", "remediate/schedule/forecast"}},
 	{"remediate/probe", []string{"inventory", "remediate"}},

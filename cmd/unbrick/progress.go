@@ -122,6 +122,17 @@ func (p *progress) event(e engine.Event) {
 	fmt.Fprintf(p.w, "%s %d/%d %s %s%s%s\n", p.clock().Format("15:04:05"), p.done, p.total, e.Host, e.Verdict, by(e.Route), because(e.Reason))
 }
 
+// line says something that is about no host.
+func (p *progress) line(text string) {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	if p.drawn > 0 { // the picture goes on below
+		fmt.Fprintf(p.w, "\x1b[%dA\x1b[J", p.drawn)
+		p.drawn = 0
+	}
+	fmt.Fprintln(p.w, p.clock().Format("15:04:05"), text)
+}
+
 func by(route string) string {
 	if route == "" {
 		return ""

@@ -187,6 +187,7 @@ func stamp(t time.Time) string {
 func reportText(w io.Writer, st engine.Status, results iter.Seq2[engine.Result, error]) error {
 	fmt.Fprintf(w, "run %s of %s: %s\n\n", st.Run.ID, st.Run.Playbook, summary(st.Count))
 	printSites(w, st.Sites)
+	printHalts(w, st.Halts)
 	heading := "\nto be looked at:\n"
 	for r, err := range results {
 		if err != nil {

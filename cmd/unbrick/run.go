@@ -145,9 +145,18 @@ func (k *kit) treat(ctx context.Context, c *cli.Context, fleet *inventory.Fleet,
 		say(c, "run %s: %d hosts, playbook %s", r.ID, st.Hosts, r.Playbook)
 	}
 	k.sayUnused(c, fleet)
+	for _, h := range st.Halts {
+		say(c, "%s", haltLine(h.Halt))
+	}
 	p := newProgress(c.App.ErrWriter, st, time.Now)
 	defer p.close()
-	e := k.engine(c, r.ID, p.event)
+	e := k.engine(c, r.ID, func(ev engine.Event) {
+		if ev.Halt != nil {
+			p.line(haltLine(ev.Halt))
+			return
+		}
+		p.event(ev)
+	})
 	done := make(chan struct{})
 	defer close(done)
 	if shared(k.cfg.State) || p.bar != nil {
@@ -177,13 +186,14 @@ func (k *kit) engine(c *cli.Context, run string, events func(engine.Event)) *eng
 		Ladder: k.ladder(), Limits: engine.Limits(k.cfg.Limits),
 		Timeouts: engine.Timeouts{Check: time.Duration(t.Check), Enter: time.Duration(t.Enter), Repair: time.Duration(t.Repair),
 			Leave: time.Duration(t.Leave), Confirm: time.Duration(t.Confirm)},
-		Attempts: k.cfg.Attempts,
-		Wait:     k.patience(c),
-		Watch:    time.Duration(k.cfg.Watch),
-		Soak:     time.Duration(k.cfg.Soak),
-		Every:    every(time.Duration(k.cfg.Soak)),
-		Halt:     halt(stop),
-		Events:   events, Log: k.log,
+		Attempts:  k.cfg.Attempts,
+		Wait:      k.patience(c),
+		Watch:     time.Duration(k.cfg.Watch),
+		Soak:      time.Duration(k.cfg.Soak),
+		Every:     every(time.Duration(k.cfg.Soak)),
+		Halt:      stopRules(stop),
+		Baselines: schedule.NewRates().Baselines(),
+		Events:    events, Log: k.log,
 		Executor: c.String("as"), Sites: strings.FieldsFunc(c.String("sites"), func(r rune) bool { return r == ',' || r == ' ' }),
 	})
 }
@@ -227,8 +237,8 @@ func every(soak time.Duration) time.Duration {
 	return min(max(soak/4, 200*time.Millisecond), 5*time.Second)
 }
 
-// halt gives the stop rule the outcomes in the order in which they were reached.
-func halt(o schedule.HaltOptions) func(engine.Outcomes) (string, bool) {
+// stopRules gives the stop rule the outcomes in the order in which they were reached.
+func stopRules(o schedule.HaltOptions) func(engine.Outcomes) (string, bool) {
 	return func(out engine.Outcomes) (string, bool) {
 		verdicts := make([]remediate.Verdict, len(out.Recent))
 		for i, v := range out.Recent {
@@ -276,7 +286,7 @@ func digest(fleet *inventory.Fleet, only string) string {
 func order(fleet *inventory.Fleet, now time.Time) iter.Seq[engine.Planned] {
 	return func(yield func(engine.Planned) bool) {
 		for i, it := range schedule.Order(fleet.Hosts, now) {
-			if !yield(engine.Planned{Host: fleet.Hosts[it.Index], Due: it.Due, Order: i}) {
+			if !yield(engine.Planned{Host: fleet.Hosts[it.Index], Due: it.Due, Order: i, Model: fleet.Hosts[it.Index].Labels["model"]}) {
 				return
 			}
 		}
@@ -296,6 +306,7 @@ func printSummary(c *cli.Context, cfg *config, sum engine.Summary) error {
 	}
 	count := engine.Count{Hosts: sum.Hosts, Verdicts: sum.Verdicts}
 	fmt.Fprintf(c.App.Writer, "run %s: %s; %d on time, %d late\n", sum.Run, summary(count), sum.OnTime, sum.Late)
+	printHalts(c.App.Writer, sum.Halts)
 	if !sum.Done() {
 		say(c, "see %s", where)
 	}

@@ -10,6 +10,7 @@ import (
 
 	"unbrick/remediate"
 	"unbrick/remediate/engine"
+	"unbrick/remediate/schedule/halt"
 )
 
 func statusCommand() *cli.Command {
@@ -35,9 +36,27 @@ func status(c *cli.Context) error {
 		fmt.Fprintf(c.App.Writer, "run %s of %s, begun %s: %s\n", st.Run.ID, st.Run.Playbook, st.Run.Started.UTC().Format(time.RFC3339), standing(st))
 		fmt.Fprintf(c.App.Writer, "%s\n\n", summary(st.Count))
 		printSites(c.App.Writer, st.Sites)
+		printHalts(c.App.Writer, st.Halts)
 		printWaits(c.App.Writer, st)
 		return nil
 	})
+}
+
+// printHalts says what is halted, at which level and why, with the last outcomes.
+func printHalts(w io.Writer, halts []halt.Record) {
+	if len(halts) == 0 {
+		return
+	}
+	fmt.Fprintln(w, "\nhalted; the others go on, and unbrick resume --cohort NAME lets one go on when the cause is gone:")
+	for _, h := range halts {
+		fmt.Fprintf(w, "  %s (%s), since %s: %d of %d failed\n    %s\n", h.Scope, h.Scope.Kind, h.Halt.At.UTC().Format(time.RFC3339),
+			h.Failed, h.Finished, oneLine(h.Halt.Why))
+	}
+}
+
+// haltLine says in a line what was halted, and what ends that.
+func haltLine(h *halt.Halt) string {
+	return fmt.Sprintf("halted: %s; unbrick resume --cohort '%s' lets it go on", oneLine(h.Why), h.Scope)
 }
 
 // printWaits says what hosts wait for.
@@ -77,14 +96,36 @@ func pauseCommand() *cli.Command {
 func resumeCommand() *cli.Command {
 	return &cli.Command{
 		Name: "resume", Usage: "go on after a pause or a halt", ArgsUsage: "[SITE...]",
-		Flags:       []cli.Flag{stateFlag(), configFlag(), runFlag()},
-		Description: "Lifts a pause while the run goes on. A run that was halted or interrupted also needs\nunbrick run again.\n\n   unbrick resume",
-		Action: func(c *cli.Context) error {
-			return withStore(c, func(s *engine.Store) error {
-				return noRunHint(s.Resume(c.Context, c.String("run"), c.Args().Slice()...))
-			})
-		},
+		Flags: []cli.Flag{stateFlag(), configFlag(), runFlag(),
+			&cli.StringSliceFlag{Name: "cohort", Usage: "only what is halted by this `NAME`, as unbrick status shows it; may be given several times"}},
+		Description: `Lifts a pause while the run goes on. A run that was halted or interrupted also needs
+unbrick run again. What is halted goes on with the second ring, and your name is on record.
+
+   unbrick resume
+   unbrick resume SYD
+   unbrick resume --cohort 'redfish on PowerEdge R740'`,
+		Action: resume,
 	}
+}
+
+// resume lifts pauses and halts: of sites, of cohorts, or all.
+func resume(c *cli.Context) error {
+	sites, cohorts := c.Args().Slice(), c.StringSlice("cohort")
+	if len(sites) > 0 && len(cohorts) > 0 {
+		return usage("one after the other", "name sites or cohorts")
+	}
+	return withStore(c, func(s *engine.Store) error {
+		if len(cohorts) == 0 {
+			if err := s.Resume(c.Context, c.String("run"), sites...); err != nil || len(sites) > 0 {
+				return noRunHint(err)
+			}
+		}
+		ended, err := s.ResumeHalted(c.Context, c.String("run"), operator(), cohorts...)
+		for _, h := range ended {
+			say(c, "%s goes on, with the second ring", h.Scope)
+		}
+		return noRunHint(err)
+	})
 }
 
 func cancelCommand() *cli.Command {

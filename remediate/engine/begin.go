@@ -10,6 +10,7 @@ import (
 	"errors"
 	"fmt"
 	"iter"
+	"strconv"
 	"strings"
 	"time"
 
@@ -43,6 +44,7 @@ type Planned struct {
 	Host  inventory.Host
 	Due   time.Time // when it is needed; zero if nobody said
 	Order int       // lower ones start first
+	Model string    // of what hosts have in common that treatments may fail on; may be empty
 }
 
 // An OtherRunError says that the state holds a run that has not ended and is not the one asked
@@ -136,22 +138,25 @@ func (s *Store) load(ctx context.Context, r Run, hosts iter.Seq[Planned]) error 
 	if err != nil {
 		return err
 	}
-	chunk := make([]Planned, 0, loadChunk)
+	chunk, g := make([]Planned, 0, loadChunk), newGating()
 	for p := range hosts {
 		if chunk = append(chunk, p); len(chunk) == loadChunk {
-			if err := s.loadHosts(ctx, r, chunk); err != nil {
+			if err := s.loadHosts(ctx, r, chunk, g); err != nil {
 				return err
 			}
 			chunk = chunk[:0]
 		}
 	}
-	if err := s.loadHosts(ctx, r, chunk); err != nil {
+	if err := s.loadHosts(ctx, r, chunk, g); err != nil {
 		return err
 	}
 	return s.tx(ctx, func(tx *sql.Tx) error {
 		_, err := tx.ExecContext(ctx, `INSERT INTO sites (run, site, todo)
 			SELECT run, site, COUNT(*) FROM hosts WHERE run = $1 GROUP BY run, site ON CONFLICT DO NOTHING`, r.ID)
 		if err != nil {
+			return err
+		}
+		if err := g.finish(ctx, tx, r.ID); err != nil {
 			return err
 		}
 		_, err = tx.ExecContext(ctx, `UPDATE runs SET state = 'running' WHERE id = $1`, r.ID)
@@ -162,14 +167,14 @@ func (s *Store) load(ctx context.Context, r Run, hosts iter.Seq[Planned]) error 
 // loadRows is how many hosts go into one statement, of loadColumns values each.
 const (
 	loadRows    = 100
-	loadColumns = 10
+	loadColumns = 13
 )
 
-func (s *Store) loadHosts(ctx context.Context, r Run, hosts []Planned) error {
+func (s *Store) loadHosts(ctx context.Context, r Run, hosts []Planned, g *gating) error {
 	return s.tx(ctx, func(tx *sql.Tx) error {
 		for len(hosts) > 0 {
 			n := min(loadRows, len(hosts))
-			if err := insertHosts(ctx, tx, r, hosts[:n]); err != nil {
+			if err := insertHosts(ctx, tx, r, hosts[:n], g); err != nil {
 				return err
 			}
 			hosts = hosts[n:]
@@ -178,9 +183,9 @@ func (s *Store) loadHosts(ctx context.Context, r Run, hosts []Planned) error {
 	})
 }
 
-func insertHosts(ctx context.Context, tx *sql.Tx, r Run, hosts []Planned) error {
+func insertHosts(ctx context.Context, tx *sql.Tx, r Run, hosts []Planned, g *gating) error {
 	var q strings.Builder
-	q.WriteString(`INSERT INTO hosts (run, host, site, grp, due, ord, data, way, subnet, tech) VALUES `)
+	q.WriteString(`INSERT INTO hosts (run, host, site, grp, due, ord, data, way, subnet, tech, model, first, held) VALUES `)
 	args := make([]any, 0, len(hosts)*loadColumns)
 	for i, p := range hosts {
 		data, err := json.Marshal(p.Host)
@@ -191,13 +196,18 @@ func insertHosts(ctx context.Context, tx *sql.Tx, r Run, hosts []Planned) error 
 			q.WriteByte(',')
 		}
 		k := len(args)
-		fmt.Fprintf(&q, "($%d,$%d,$%d,$%d,$%d,$%d,$%d,$%d,$%d,$%d)", k+1, k+2, k+3, k+4, k+5, k+6, k+7, k+8, k+9, k+10)
+		for c := range loadColumns {
+			q.WriteString([]string{"(", ","}[min(c, 1)] + "$" + strconv.Itoa(k+c+1))
+		}
+		q.WriteByte(')')
 		var first inventory.Route
 		if ways := r.Ladder.Ways(p.Host); len(ways) > 0 {
 			first = ways[0]
 		}
 		l := labelOf(p.Host, first)
-		args = append(args, r.ID, p.Host.Name, p.Host.Site, p.Host.Group, millis(p.Due), p.Order, string(data), l.way, l.subnet, l.tech)
+		early, held := g.label(p.Host)
+		args = append(args, r.ID, p.Host.Name, p.Host.Site, p.Host.Group, millis(p.Due), p.Order, string(data), l.way, l.subnet, l.tech,
+			p.Model, early, held)
 	}
 	q.WriteString(` ON CONFLICT DO NOTHING`)
 	n, err := changed(ctx, tx, q.String(), args...)

@@ -13,39 +13,45 @@ type candidate struct {
 	ids
 	label
 	site, group string
+	model       string
 	order       int64
 	there       int // hosts of its site in flight
 }
 
-// A line is the hosts that are to do by one way, in their order. They are read a page at a
-// time: no two queries may be open in one transaction.
+// A line is the hosts of one model that are to do by one way, in their order. They are read a
+// page at a time: no two queries may be open in one transaction.
 type line struct {
-	way  string
-	page []candidate
-	end  bool // there is no further page
-	last candidate
+	way, model string
+	size       int       // of a page
+	shut       []string  // sites that are halted for the way
+	first      candidate // none comes before it
+	page       []candidate
+	end        bool // there is no further page
+	last       candidate
 }
 
+// linePage is how long a page is at most.
 const linePage = 250
 
 // candidates returns the hosts to take now, in their order, as far as the limits go: no site
-// that is paused, no two hosts of a group at once. Each way has a line of its own, so that one
-// that is full does not make those behind it be searched.
-func (w *worker) candidates(ctx context.Context, tx *sql.Tx, free int) (list []candidate, stuck int, err error) {
+// that is paused or gated, no two hosts of a group at once, no more of a way and model than its
+// ring has. Each has a line of its own, so that one that is full does not make those behind it
+// be searched.
+func (w *worker) candidates(ctx context.Context, tx *sql.Tx, p position) (list []candidate, stuck int, err error) {
 	groups, err := w.groups(ctx, tx)
 	if err != nil {
 		return nil, 0, err
 	}
-	u, err := w.usage(ctx, tx)
+	u, err := w.usage(ctx, tx, p.watch)
 	if err != nil {
 		return nil, 0, err
 	}
-	lines, err := w.lines(ctx, tx)
+	lines, err := w.lines(ctx, tx, min(max(2*p.free, 16), linePage), u)
 	if err != nil {
 		return nil, 0, err
 	}
-	for len(list) < free {
-		lines = slices.DeleteFunc(lines, func(l *line) bool { return u.full(l.way) })
+	for len(list) < p.free {
+		lines = slices.DeleteFunc(lines, func(l *line) bool { return u.full(l.way, l.model) })
 		c, ok, err := w.pop(ctx, tx, lines)
 		if err != nil || !ok {
 			return list, stuck, err
@@ -66,14 +72,14 @@ func (w *worker) candidates(ctx context.Context, tx *sql.Tx, free int) (list []c
 	return list, stuck, nil
 }
 
-// lines finds the ways that hosts are to go. It skips from one to the next: there may be
-// millions of hosts and there are few ways.
-func (w *worker) lines(ctx context.Context, tx *sql.Tx) ([]*line, error) {
+// lines finds the ways that hosts are to go, and their models. It skips from one to the next:
+// there may be millions of hosts, and there are few of these.
+func (w *worker) lines(ctx context.Context, tx *sql.Tx, size int, u *usage) ([]*line, error) {
 	var all []*line
-	for query, args := `way >= $2`, []any{w.run.ID, ""}; ; query = `way > $2` {
-		l := &line{}
-		err := tx.QueryRowContext(ctx, `SELECT way FROM hosts WHERE run = $1 AND state = 'todo' AND `+query+
-			` ORDER BY way LIMIT 1`, args...).Scan(&l.way)
+	for query, args := `(way, model) >= ($2, $3)`, []any{w.run.ID, "", ""}; ; query = `(way, model) > ($2, $3)` {
+		l := &line{size: size}
+		err := tx.QueryRowContext(ctx, `SELECT way, model, ord, host FROM hosts WHERE run = $1 AND state = 'todo' AND held = 0 AND `+query+
+			` ORDER BY way, model, ord, host LIMIT 1`, args...).Scan(&l.way, &l.model, &l.first.order, &l.first.Host)
 		if err == sql.ErrNoRows {
 			return all, nil
 		}
@@ -81,30 +87,47 @@ func (w *worker) lines(ctx context.Context, tx *sql.Tx) ([]*line, error) {
 			return nil, err
 		}
 		if l.way != unlabelled {
+			if u.ringed(l.way) {
+				l.shut = u.watch.sites[l.way]
+			}
 			all = append(all, l)
 		}
-		args[1] = l.way
+		args[1], args[2] = l.way, l.model
 	}
 }
 
 // pop takes the first host of the lines.
 func (w *worker) pop(ctx context.Context, tx *sql.Tx, lines []*line) (c candidate, ok bool, err error) {
-	var first *line
-	for _, l := range lines {
-		if len(l.page) == 0 && !l.end {
-			if err := w.read(ctx, tx, l); err != nil {
-				return c, false, err
+	for {
+		var first *line
+		for _, l := range lines {
+			if !(l.end && len(l.page) == 0) && (first == nil || before(l.next(), first.next())) {
+				first = l
 			}
 		}
-		if len(l.page) > 0 && (first == nil || before(l.page[0], first.page[0])) {
-			first = l
+		switch {
+		case first == nil:
+			return c, false, nil
+		case len(first.page) == 0: // what it holds may come later than it could
+			if err := w.read(ctx, tx, first); err != nil {
+				return c, false, err
+			}
+		default:
+			c, first.page = first.page[0], first.page[1:]
+			return c, true, nil
 		}
 	}
-	if first == nil {
-		return c, false, nil
+}
+
+// next returns the first host of the line, or what none of it comes before.
+func (l *line) next() candidate {
+	switch {
+	case len(l.page) > 0:
+		return l.page[0]
+	case l.last.Host != "":
+		return l.last
 	}
-	c, first.page = first.page[0], first.page[1:]
-	return c, true, nil
+	return l.first
 }
 
 func before(a, b candidate) bool {
@@ -113,31 +136,36 @@ func before(a, b candidate) bool {
 
 // read reads the next page of a line.
 func (w *worker) read(ctx context.Context, tx *sql.Tx, l *line) error {
-	where, args := "", []any{w.run.ID, l.way}
+	where, args := "", []any{w.run.ID, l.way, l.model}
 	if l.last.Host != "" {
-		where, args = ` AND (h.ord, h.host) > ($3, $4)`, append(args, l.last.order, l.last.Host)
+		where, args = ` AND (h.ord, h.host) > ($4, $5)`, append(args, l.last.order, l.last.Host)
 	}
 	if w.Limits.PerSite > 0 {
 		args = append(args, w.Limits.PerSite)
 		where += fmt.Sprintf(` AND s.running < $%d`, len(args))
 	}
+	for _, site := range l.shut {
+		args = append(args, site)
+		where += fmt.Sprintf(` AND h.site <> $%d`, len(args))
+	}
 	in, args := w.atSites("h.site", args...)
-	rows, err := tx.QueryContext(ctx, `SELECT h.host, h.attempt, h.ord, h.site, h.grp, h.way, h.subnet, h.tech, s.running FROM hosts h
+	rows, err := tx.QueryContext(ctx, `SELECT h.host, h.attempt, h.ord, h.site, h.grp, h.way, h.model, h.subnet, h.tech, s.running FROM hosts h
 		JOIN sites s ON s.run = h.run AND s.site = h.site
-		WHERE h.run = $1 AND h.state = 'todo' AND h.way = $2 AND s.paused = ''`+where+in+
-		fmt.Sprintf(` ORDER BY h.ord, h.host LIMIT %d`, linePage), args...)
+		WHERE h.run = $1 AND h.state = 'todo' AND h.held = 0 AND h.way = $2 AND h.model = $3 AND s.paused = ''
+		AND (s.gated = 0 OR h.first = 1 OR h.way = '')`+where+in+
+		fmt.Sprintf(` ORDER BY h.ord, h.host LIMIT %d`, l.size), args...)
 	if err != nil {
 		return err
 	}
 	defer rows.Close()
 	for rows.Next() {
 		c := candidate{ids: ids{Run: w.run.ID}}
-		if err := rows.Scan(&c.Host, &c.Attempt, &c.order, &c.site, &c.group, &c.way, &c.subnet, &c.tech, &c.there); err != nil {
+		if err := rows.Scan(&c.Host, &c.Attempt, &c.order, &c.site, &c.group, &c.way, &c.model, &c.subnet, &c.tech, &c.there); err != nil {
 			return err
 		}
 		l.page = append(l.page, c)
 	}
-	if l.end = len(l.page) < linePage; !l.end {
+	if l.end = len(l.page) < l.size; !l.end {
 		l.last = l.page[len(l.page)-1]
 	}
 	return rows.Err()

@@ -41,6 +41,9 @@ func (t *treatment) goOn(on remediate.Climb, next inventory.Route) error {
 		if err != nil || n == 0 {
 			return err
 		}
+		if err := t.outcome(ctx, tx); err != nil {
+			return err
+		}
 		return move(ctx, tx, t.Run, t.row.host.Site, "running", "todo", 1)
 	})
 	if err == nil {

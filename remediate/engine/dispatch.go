@@ -38,14 +38,24 @@ func (w *worker) dispatch(ctx context.Context) (over bool, err error) {
 			if err = w.Store.exclusive(ctx, tx); err != nil {
 				return err
 			}
-			if state, err = w.position(ctx, tx); err != nil || state.free <= 0 {
+			if state, err = w.position(ctx, tx); err != nil {
+				return err
+			}
+			if state.watch, err = w.count(ctx, tx); err != nil || state.free <= 0 {
+				return err
+			}
+			now, err := w.Store.now(ctx, tx)
+			if err == nil {
+				err = w.openGates(ctx, tx, now)
+			}
+			if err != nil {
 				return err
 			}
 			if err = w.halt(ctx, tx, &state); err != nil {
 				return err
 			}
 			if !state.paused && !state.halted {
-				taken, state.stuck, err = w.take(ctx, tx, state.free)
+				taken, state.stuck, err = w.take(ctx, tx, state)
 			}
 			if err == nil && len(taken) == 0 {
 				over, err = w.nothingLeft(ctx, tx, state)
@@ -55,6 +65,8 @@ func (w *worker) dispatch(ctx context.Context) (over bool, err error) {
 		if err != nil {
 			return false, fmt.Errorf("cannot take hosts from %s: %w", w.Store.name(), err)
 		}
+		w.watch = state.watch
+		w.tellHalts(w.watch)
 		if len(taken) == takeAtOnce {
 			continue
 		}
@@ -74,7 +86,10 @@ func (w *worker) nothingLeft(ctx context.Context, tx *sql.Tx, p position) (bool,
 	case p.halted:
 		return true, nil
 	case p.todo > p.stuck:
-		return false, nil
+		barred, err := w.barred(ctx, tx, p)
+		if err != nil || p.todo > p.stuck+barred {
+			return false, err
+		}
 	}
 	await, err := w.awaits(ctx, tx)
 	return !await, err
@@ -87,6 +102,7 @@ type position struct {
 	free           int // places left in this process
 	paused, halted bool
 	resumed        int64
+	watch          *watch
 }
 
 func (w *worker) position(ctx context.Context, tx *sql.Tx) (p position, err error) {
@@ -146,7 +162,7 @@ func (w *worker) halt(ctx context.Context, tx *sql.Tx, p *position) error {
 func (w *worker) outcomes(ctx context.Context, tx *sql.Tx, since int64) (Outcomes, error) {
 	out := Outcomes{Count: Count{Verdicts: map[remediate.Verdict]int{}}}
 	sums := strings.Join(buckets(), "), SUM(")
-	rows, err := tx.QueryContext(ctx, `SELECT '', '', SUM(on_time), SUM(late), SUM(`+sums+`) FROM sites WHERE run = $1`, w.run.ID)
+	rows, err := tx.QueryContext(ctx, `SELECT '', '', 0, 0, '', 0, SUM(on_time), SUM(late), SUM(`+sums+`) FROM sites WHERE run = $1`, w.run.ID)
 	if err != nil {
 		return out, err
 	}
@@ -179,8 +195,8 @@ func (w *worker) outcomes(ctx context.Context, tx *sql.Tx, since int64) (Outcome
 
 // take marks hosts as running and begins their workflows, in one transaction: neither is
 // without the other. stuck is how many hosts only wait for a technician to have time.
-func (w *worker) take(ctx context.Context, tx *sql.Tx, free int) (taken []ids, stuck int, err error) {
-	list, stuck, err := w.candidates(ctx, tx, free)
+func (w *worker) take(ctx context.Context, tx *sql.Tx, p position) (taken []ids, stuck int, err error) {
+	list, stuck, err := w.candidates(ctx, tx, p)
 	if err != nil {
 		return nil, 0, err
 	}

@@ -19,11 +19,13 @@ package engine
 import (
 	"context"
 	"errors"
+	"fmt"
 	"log/slog"
 	"time"
 
 	"unbrick/playbooks"
 	"unbrick/remediate"
+	"unbrick/remediate/schedule/halt"
 )
 
 // ErrInterrupted says that a run was stopped before it ended: the same run goes on where it was.
@@ -60,6 +62,9 @@ type Engine struct {
 	Watch time.Duration // how long hosts that were fixed are looked after; 0: not at all
 	Look  time.Duration // how often hosts that wait, or are looked after, are looked at; 1 min if 0
 
+	// Baselines are the shares of failures that ways are known for. If they are there, hosts of
+	// one way and model are begun in rings, and what fails together is halted: see package halt.
+	Baselines map[string]float64
 	// Halt is asked before hosts are taken, if it is there. It says why no more should be.
 	Halt func(Outcomes) (reason string, halt bool)
 	// Keep keeps what a host shows at the end of its treatment, and says where, if it is there.
@@ -126,6 +131,7 @@ type Event struct {
 	Outcome remediate.Outcome `json:"outcome,omitempty"` // empty: the stage begins
 	Verdict remediate.Verdict `json:"verdict,omitempty"` // Waiting is not the last
 	Reason  string            `json:"reason,omitempty"`
+	Halt    *halt.Halt        `json:"halt,omitempty"` // alone: something was halted
 }
 
 // A Summary is what `unbrick run --json` prints.
@@ -134,7 +140,8 @@ type Summary struct {
 	Playbook string                    `json:"playbook"`
 	Hosts    int                       `json:"hosts"`
 	Verdicts map[remediate.Verdict]int `json:"verdicts"`
-	Halted   string                    `json:"halted"` // why the stop rule stopped it
+	Halted   string                    `json:"halted"`          // why the stop rule stopped it, or that only hosts of what is halted are left
+	Halts    []halt.Record             `json:"halts,omitempty"` // what is halted beside the whole run
 	OnTime   int                       `json:"on_time"`
 	Late     int                       `json:"late"`
 	Started  time.Time                 `json:"started"`
@@ -197,8 +204,12 @@ func (e *Engine) Run(ctx context.Context) (Summary, error) {
 	if err == nil {
 		err = statusErr
 	}
+	halted := st.Run.Halted
+	if err == nil && halted == "" && len(st.Halts) > 0 && st.Todo > 0 {
+		halted = fmt.Sprintf("%d hosts are left to do, and what treats them is halted: %s", st.Todo, st.Halts[0].Halt.Why)
+	}
 	return Summary{
-		Run: r.ID, Playbook: r.Playbook, Hosts: st.Hosts, Verdicts: st.Verdicts, Halted: st.Run.Halted,
+		Run: r.ID, Playbook: r.Playbook, Hosts: st.Hosts, Verdicts: st.Verdicts, Halted: halted, Halts: st.Halts,
 		OnTime: st.OnTime, Late: st.Late, Started: r.Started, Ended: st.Run.Ended,
 	}, err
 }

@@ -75,6 +75,8 @@ type ending struct {
 	route   string
 	reason  string
 	final   bool // no other way into the host would do better
+	// Somebody cancelled it: how it ended is no fault of its way.
+	cancelled bool
 }
 
 var errStale = errors.New("the host has moved on")
@@ -226,6 +228,7 @@ func (t *treatment) way(w way, stage remediate.Stage, verdict remediate.Verdict)
 func (t *treatment) learn(out output, verdict remediate.Verdict) {
 	t.verdict = verdict
 	t.final = t.final || out.Final
+	t.cancelled = t.cancelled || out.Cancelled
 	if out.Evidence != "" {
 		t.evidence = out.Evidence
 	}
@@ -260,6 +263,9 @@ func (t *treatment) end() error {
 		}
 		if err == nil {
 			err = move(ctx, tx, t.Run, t.row.host.Site, "running", string(t.verdict), 1)
+		}
+		if err == nil {
+			err = t.outcome(ctx, tx)
 		}
 		if err == nil && t.verdict.Done() {
 			column := "on_time"

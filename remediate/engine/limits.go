@@ -13,23 +13,32 @@ import (
 type usage struct {
 	limits Limits
 	ladder remediate.Ladder
+	watch  *watch // nil: no rings
 
 	sites, ways, subnets, images, persons map[string]int
+	cohorts                               map[cohort]int
 }
+
+// A cohort is the hosts of one model that are treated by one way.
+type cohort struct{ way, model string }
 
 // usage counts the hosts in flight of all processes, and those that wait. It holds while the
 // transaction does, if that is exclusive.
-func (w *worker) usage(ctx context.Context, tx *sql.Tx) (*usage, error) {
+func (w *worker) usage(ctx context.Context, tx *sql.Tx, m *watch) (*usage, error) {
 	u := &usage{limits: w.Limits, ladder: w.Ladder, sites: map[string]int{}, ways: map[string]int{},
-		subnets: map[string]int{}, images: map[string]int{}, persons: map[string]int{}}
+		subnets: map[string]int{}, images: map[string]int{}, persons: map[string]int{},
+		cohorts: map[cohort]int{}}
+	if w.Baselines != nil {
+		u.watch = m
+	}
 	l := w.Limits
-	limited := l.PerSubnet+l.ImagesPerSite+l.PerTechnician > 0 ||
+	limited := u.watch != nil || l.PerSubnet+l.ImagesPerSite+l.PerTechnician > 0 ||
 		slices.ContainsFunc(w.Ladder, func(r remediate.Rung) bool { return r.Hosts > 0 })
 	if !limited {
 		return u, nil
 	}
-	rows, err := tx.QueryContext(ctx, `SELECT route, site, subnet, tech, stage, COUNT(*) FROM hosts
-		WHERE run = $1 AND state = 'running' GROUP BY route, site, subnet, tech, stage`, w.run.ID)
+	rows, err := tx.QueryContext(ctx, `SELECT route, model, site, subnet, tech, stage, COUNT(*) FROM hosts
+		WHERE run = $1 AND state = 'running' GROUP BY route, model, site, subnet, tech, stage`, w.run.ID)
 	if err != nil {
 		return nil, err
 	}
@@ -37,7 +46,7 @@ func (w *worker) usage(ctx context.Context, tx *sql.Tx) (*usage, error) {
 		var c candidate
 		var stage remediate.Stage
 		var n int
-		if err := rows.Scan(&c.way, &c.site, &c.subnet, &c.tech, &stage, &n); err != nil {
+		if err := rows.Scan(&c.way, &c.model, &c.site, &c.subnet, &c.tech, &stage, &n); err != nil {
 			rows.Close()
 			return nil, err
 		}
@@ -65,6 +74,7 @@ func (w *worker) usage(ctx context.Context, tx *sql.Tx) (*usage, error) {
 // count adds hosts that are at a stage of a way. One that is only looked at any more uses
 // nothing of it.
 func (u *usage) count(c candidate, stage remediate.Stage, n int) {
+	u.cohorts[cohort{c.way, c.model}] += n // nobody knows yet how it ends
 	if stage == remediate.Confirm {
 		return
 	}
@@ -89,10 +99,23 @@ func (u *usage) add(c candidate) {
 	u.count(c, "", 1)
 }
 
-// full says whether no host may be taken by the way. What is to be put back, or gone on with,
-// has no way, and is not held up.
-func (u *usage) full(way string) bool {
-	return way != "" && over(u.ladder.Rung(way).Hosts, u.ways[way])
+// full says whether no host of the model may be taken by the way. What is to be put back, or
+// gone on with, has no way, and is not held up.
+func (u *usage) full(way, model string) bool {
+	if way == "" {
+		return false
+	}
+	if u.ringed(way) {
+		if n := u.watch.Cap(way, model); n >= 0 && u.cohorts[cohort{way, model}] >= n {
+			return true
+		}
+	}
+	return over(u.ladder.Rung(way).Hosts, u.ways[way])
+}
+
+// ringed says whether hosts of a way are watched in cohorts. What a person does is not.
+func (u *usage) ringed(way string) bool {
+	return u.watch != nil && way != "" && way != remediate.Manual
 }
 
 func over(limit, n int) bool { return limit > 0 && n >= limit }
@@ -108,7 +131,8 @@ func (u *usage) admits(c candidate) bool {
 		return false
 	case c.way == "":
 		return true
-	case remediate.OutOfBand(c.way) && c.subnet != "" && over(u.limits.PerSubnet, u.subnets[c.subnet]),
+	case u.ringed(c.way) && u.watch.stopped(c.way, c.model, c.site),
+		remediate.OutOfBand(c.way) && c.subnet != "" && over(u.limits.PerSubnet, u.subnets[c.subnet]),
 		remediate.Streams(c.way) && over(u.limits.ImagesPerSite, u.images[c.site]):
 		return false
 	}

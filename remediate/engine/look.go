@@ -10,6 +10,7 @@ import (
 
 	"unbrick/inventory"
 	"unbrick/remediate"
+	"unbrick/remediate/schedule/halt"
 )
 
 // Hosts that nobody treats are looked at rarely, so many at once, and each for so long.
@@ -175,6 +176,11 @@ func (w *worker) reopen(ctx context.Context, in ids) error {
 			run, in.Host, in.Attempt, route, string(remediate.Confirm), string(remediate.Ill), string(remediate.Unconfirmed), why, now)
 		if err != nil {
 			return err
+		}
+		if route != remediate.Manual {
+			if err := writeOutcome(ctx, tx, in, route, halt.Harm, why); err != nil {
+				return err
+			}
 		}
 		where := `state = 'done' AND verdict = 'fixed' AND host = ` + quote(in.Host)
 		if before.Relapses+1 >= w.Attempts {

@@ -15,6 +15,10 @@ CREATE TABLE IF NOT EXISTS runs (
 	halted TEXT NOT NULL DEFAULT '', -- why
 	resumed BIGINT NOT NULL DEFAULT 0, -- the stop rule looks at what ended after
 	ladder TEXT NOT NULL DEFAULT '', -- JSON: what hosts.way goes by
+	outcomes BIGINT NOT NULL DEFAULT 0, -- how far cohorts, and outcomes.seq, have come
+	planner TEXT NOT NULL DEFAULT '', -- executor that puts the hosts in order
+	pins BIGINT NOT NULL DEFAULT 0, -- how often sites were pinned, or no longer
+	windows BIGINT NOT NULL DEFAULT 0, -- how often the order was written down
 	started BIGINT NOT NULL,
 	ended BIGINT NOT NULL DEFAULT 0
 );
@@ -24,6 +28,9 @@ CREATE TABLE IF NOT EXISTS hosts (
 	host TEXT NOT NULL,
 	site TEXT NOT NULL,
 	grp TEXT NOT NULL,
+	model TEXT NOT NULL DEFAULT '',
+	first INTEGER NOT NULL DEFAULT 0, -- 1: the others of its site are held until it has ended
+	held INTEGER NOT NULL DEFAULT 0, -- 1: it is one of those, and its site is gated
 	due BIGINT NOT NULL,
 	ord BIGINT NOT NULL,
 	data TEXT NOT NULL,              -- JSON of the inventory.Host
@@ -55,7 +62,9 @@ CREATE TABLE IF NOT EXISTS hosts (
 	PRIMARY KEY (run, host)
 );
 
-CREATE INDEX IF NOT EXISTS hosts_next ON hosts (run, way, ord, host) WHERE state = 'todo';
+CREATE INDEX IF NOT EXISTS hosts_next ON hosts (run, way, model, ord, host) WHERE state = 'todo' AND held = 0;
+CREATE INDEX IF NOT EXISTS hosts_first ON hosts (run, site) WHERE first = 1 AND state <> 'done';
+CREATE INDEX IF NOT EXISTS hosts_held ON hosts (run, site) WHERE held = 1;
 CREATE INDEX IF NOT EXISTS hosts_waiting ON hosts (run, since) WHERE state = 'waiting';
 CREATE INDEX IF NOT EXISTS hosts_running ON hosts (run, executor) WHERE state = 'running';
 CREATE INDEX IF NOT EXISTS hosts_ended ON hosts (run, ended) WHERE ended > 0;
@@ -65,6 +74,10 @@ CREATE TABLE IF NOT EXISTS sites (
 	run TEXT NOT NULL,
 	site TEXT NOT NULL,
 	paused TEXT NOT NULL DEFAULT '', -- by whom
+	gated INTEGER NOT NULL DEFAULT 0, -- 1: its dependency tier has not ended
+	pinned BIGINT NOT NULL DEFAULT 0, -- before all others until then
+	pinned_by TEXT NOT NULL DEFAULT '',
+	anyway INTEGER NOT NULL DEFAULT 0, -- 1: while it is pinned, before its dependency tier has ended too
 	todo BIGINT NOT NULL DEFAULT 0,
 	running BIGINT NOT NULL DEFAULT 0,
 	fixed BIGINT NOT NULL DEFAULT 0,
@@ -102,6 +115,35 @@ CREATE TABLE IF NOT EXISTS audit (
 	started BIGINT NOT NULL,
 	ended BIGINT NOT NULL,
 	PRIMARY KEY (run, host, attempt, step)
+);
+
+-- How treatments ended: written with the end of each, and counted in their order by whoever
+-- takes hosts next.
+CREATE TABLE IF NOT EXISTS outcomes (
+	run TEXT NOT NULL,
+	host TEXT NOT NULL,
+	attempt INTEGER NOT NULL,
+	result TEXT NOT NULL,            -- of package halt
+	way TEXT NOT NULL,
+	model TEXT NOT NULL,
+	site TEXT NOT NULL,
+	error TEXT NOT NULL,
+	took BIGINT NOT NULL,            -- ms, without what it waited for a person
+	at BIGINT NOT NULL,
+	seq BIGINT NOT NULL DEFAULT 0,   -- as the how many-th it was counted, 0 is not yet
+	PRIMARY KEY (run, host, attempt, result)
+);
+
+CREATE INDEX IF NOT EXISTS outcomes_new ON outcomes (run, at, host) WHERE seq = 0;
+CREATE INDEX IF NOT EXISTS outcomes_seq ON outcomes (run, seq);
+
+-- What is treated alike and halted together.
+CREATE TABLE IF NOT EXISTS cohorts (
+	run TEXT NOT NULL,
+	scope TEXT NOT NULL,
+	data TEXT NOT NULL,              -- JSON of the halt.Record
+	halted INTEGER NOT NULL DEFAULT 0,
+	PRIMARY KEY (run, scope)
 );
 
 CREATE TABLE IF NOT EXISTS records (key TEXT PRIMARY KEY, value BLOB NOT NULL)

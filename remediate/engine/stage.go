@@ -24,7 +24,9 @@ type output struct {
 	Reason   string            `json:"reason,omitempty"`
 	Final    bool              `json:"final,omitempty"`   // no other way in would do better
 	Waiting  bool              `json:"waiting,omitempty"` // for a person
-	Spent    time.Duration     `json:"spent,omitempty"`   // of the way's budget
+	// Somebody cancelled it.
+	Cancelled bool          `json:"cancelled,omitempty"`
+	Spent     time.Duration `json:"spent,omitempty"` // of the way's budget
 }
 
 // stage runs one stage as a durable step. Its error is the engine's.

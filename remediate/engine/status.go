@@ -13,6 +13,7 @@ import (
 	"unbrick/inventory"
 	"unbrick/playbooks"
 	"unbrick/remediate"
+	"unbrick/remediate/schedule/halt"
 )
 
 // ErrNoRun says that the state does not hold the run asked for.
@@ -55,6 +56,8 @@ type Count struct {
 type SiteStatus struct {
 	Site   string `json:"site"`
 	Paused string `json:"paused,omitempty"` // by whom
+	Gated  bool   `json:"gated,omitempty"`  // its hosts are held until its dependency tier has ended
+	Pin    *Pin   `json:"pin,omitempty"`
 	Count
 }
 
@@ -67,9 +70,10 @@ type Wait struct {
 
 // A Status is how a run stands.
 type Status struct {
-	Run   Run          `json:"run"`
-	Sites []SiteStatus `json:"sites"`           // by name
-	Waits []Wait       `json:"waits,omitempty"` // what most wait for first, at most 20
+	Run   Run           `json:"run"`
+	Sites []SiteStatus  `json:"sites"`           // by name
+	Waits []Wait        `json:"waits,omitempty"` // what most wait for first, at most 20
+	Halts []halt.Record `json:"halts,omitempty"` // in the order in which they were halted
 	Count
 }
 
@@ -90,7 +94,7 @@ func (s *Store) Status(ctx context.Context, run string) (Status, error) {
 		return Status{}, err
 	}
 	st := Status{Run: r, Count: Count{Verdicts: map[remediate.Verdict]int{}}}
-	rows, err := s.db().QueryContext(ctx, `SELECT site, paused, on_time, late, `+strings.Join(buckets(), ", ")+
+	rows, err := s.db().QueryContext(ctx, `SELECT site, paused, gated, pinned, pinned_by, anyway, on_time, late, `+strings.Join(buckets(), ", ")+
 		` FROM sites WHERE run = $1 ORDER BY site`, r.ID)
 	if err != nil {
 		return Status{}, fmt.Errorf("cannot read the status of run %s: %w", r.ID, err)
@@ -109,8 +113,11 @@ func (s *Store) Status(ctx context.Context, run string) (Status, error) {
 	}
 	rows.Close()
 	if st.Verdicts[remediate.Waiting] > 0 {
-		st.Waits, err = s.waits(ctx, r.ID)
+		if st.Waits, err = s.waits(ctx, r.ID); err != nil {
+			return st, err
+		}
 	}
+	st.Halts, err = s.Halts(ctx, r.ID)
 	return st, err
 }
 
@@ -136,12 +143,17 @@ func (s *Store) waits(ctx context.Context, run string) (all []Wait, err error) {
 func scanSite(rows *sql.Rows) (SiteStatus, error) {
 	var st SiteStatus
 	n := make([]int, len(buckets()))
-	dest := []any{&st.Site, &st.Paused, &st.OnTime, &st.Late}
+	var until int64
+	var p Pin
+	dest := []any{&st.Site, &st.Paused, &st.Gated, &until, &p.By, &p.Anyway, &st.OnTime, &st.Late}
 	for i := range n {
 		dest = append(dest, &n[i])
 	}
 	if err := rows.Scan(dest...); err != nil {
 		return st, err
+	}
+	if p.Until = moment(until); time.Now().Before(p.Until) {
+		st.Pin = &p
 	}
 	st.Todo, st.Running, st.Hosts = n[0], n[1], n[0]+n[1]
 	st.Verdicts = map[remediate.Verdict]int{}

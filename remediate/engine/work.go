@@ -118,7 +118,7 @@ func (t *treatment) failure(ctx context.Context, s remediate.Stage, out output, 
 	cause := context.Cause(ctx)
 	switch {
 	case errors.As(cause, &cancelled):
-		out.Final, out.Reason = true, cancelled.Error()
+		out.Final, out.Cancelled, out.Reason = true, true, cancelled.Error()
 	case errors.As(err, &up) && budgeted(s):
 		return output{Outcome: remediate.Up, Evidence: up.Evidence}
 	case errors.As(err, &skip) && s == remediate.Check:

@@ -24,6 +24,7 @@ type worker struct {
 	checked time.Time            // when that was last looked at
 	trouble time.Time            // since when housekeeping fails
 	began   time.Time
+	watch   *watch // nil: to be read
 
 	failed chan error // why no work can be done any more
 
@@ -70,6 +71,9 @@ func (w *worker) work(ctx context.Context) (err error) {
 		}
 	}()
 	if err := w.relabel(ctx); err != nil {
+		return w.unlessCut(ctx, err)
+	}
+	if err := w.closeGates(ctx); err != nil {
 		return w.unlessCut(ctx, err)
 	}
 	if err := w.launch(ctx); err != nil {
@@ -237,7 +241,7 @@ func (w *worker) fail(err error) {
 // housekeep does what is due every second: take over from the dead, pass on who was
 // cancelled, label those to be treated again, find what DBOS lost, and prune.
 func (w *worker) housekeep(ctx context.Context) error {
-	for _, do := range []func(context.Context) error{w.takeOver, w.passCancels, w.labelNew, w.reconcile, w.prune} {
+	for _, do := range []func(context.Context) error{w.takeOver, w.passCancels, w.labelNew, w.closeGates, w.reconcile, w.prune} {
 		err := do(ctx)
 		switch {
 		case err == nil:
