@@ -16,7 +16,11 @@ import (
 // be mended in the middle of the night: a value that is wrong is put aside with a warning, and
 // the host is used without it. Only a name that cannot be one is a problem.
 type Draft struct {
-	Host  Host
+	Host Host
+	// Check returns what is to be kept of a country, a time zone or opening hours; calendar's
+	// Calendar.Check does. Nil keeps all.
+	Check func(field, value string) (string, error)
+
 	place string // of the record, for errors
 	notes []*RowError
 }
@@ -98,7 +102,7 @@ func (d *Draft) UUID(column, v string) {
 
 // MAC adds one address, or several that are separated by anything but colons and hyphens.
 func (d *Draft) MAC(column, v string) {
-	for m := range strings.FieldsFuncSeq(v, func(r rune) bool { return strings.ContainsRune(",;| /", r) || unicode.IsSpace(r) }) {
+	for m := range strings.FieldsFuncSeq(d.clean(column, v), func(r rune) bool { return strings.ContainsRune(",;| /", r) || unicode.IsSpace(r) }) {
 		mac, err := ParseMAC(m)
 		switch {
 		case err != nil:
@@ -116,18 +120,64 @@ func (d *Draft) Text(field *string, column, v string) {
 	}
 }
 
-// Checked sets a field to what check makes of the value, or puts the value aside.
-func (d *Draft) Checked(field *string, column, v string, check func(string) (string, error)) {
+// checked sets a field that Check knows.
+func (d *Draft) checked(field, column, v string) {
 	if v = d.clean(column, v); v == "" {
 		return
 	}
-	good, err := check(v)
-	if err != nil {
-		d.aside(column, v, err)
+	if field == "country" && len(v) > 2 { // "Germany": most systems have names
+		d.Label("country_name", v)
 		return
 	}
-	if *field == "" {
-		*field = good
+	if d.Check != nil {
+		good, err := d.Check(field, v)
+		if err != nil {
+			d.aside(column, v, err)
+			return
+		}
+		v = good
+	}
+	at := map[string]*string{"country": &d.Host.Country, "timezone": &d.Host.TimeZone, "opens": &d.Host.Opens}[field]
+	if *at == "" {
+		*at = v
+	}
+}
+
+// Set sets a field by its name in fleet.csv. A name that is none of them is a way in.
+func (d *Draft) Set(field, column, v string) {
+	h := &d.Host
+	switch field {
+	case "name":
+		d.Name(column, v)
+	case "serial":
+		d.Serial(column, v)
+	case "uuid":
+		d.UUID(column, v)
+	case "mac":
+		d.MAC(column, v)
+	case "tier":
+		if v = d.clean(column, v); v != "" {
+			tier, err := ParseTier(v)
+			if err != nil {
+				d.aside(column, v, &ValueError{"not a tier", "dependency, critical, normal or low"})
+				return
+			}
+			h.Tier = tier
+		}
+	case "state":
+		if h.State == "" {
+			h.State = ParseState(v)
+		}
+	case "country", "timezone", "opens":
+		d.checked(field, column, v)
+	default:
+		for _, f := range textFields {
+			if f.name == field {
+				d.Text(f.at(h), column, v)
+				return
+			}
+		}
+		d.Route(field, column, v)
 	}
 }
 
@@ -157,13 +207,18 @@ func (d *Draft) Route(driver, column, address string) {
 // recoveryKey is a BitLocker recovery password, anywhere in a text.
 var recoveryKey = regexp.MustCompile(`\d{6}([- ]\d{6}){7}`)
 
-// clean returns a value on one line without surrounding space, and nothing of one that must not
-// be in an inventory.
+// clean returns a value on one line without surrounding space, and nothing of a word for nothing
+// or of what must not be in an inventory.
 func (d *Draft) clean(column, v string) string {
 	v = strings.TrimSpace(v)
 	if len(v) >= 55 && recoveryKey.MatchString(v) {
 		d.aside(column, "", &ValueError{"holds a BitLocker recovery key", "no keys in an inventory; they come from a key source"})
 		return ""
+	}
+	for _, word := range [...]string{"-", "--", "n/a", "none", "null", "(null)", "(empty)"} {
+		if strings.EqualFold(v, word) {
+			return ""
+		}
 	}
 	return tidy(v)
 }

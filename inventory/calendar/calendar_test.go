@@ -208,3 +208,15 @@ func FuzzOpening(f *testing.F) {
 		}
 	})
 }
+
+func TestCheck(t *testing.T) {
+	for _, tc := range [][3]string{
+		{"country", "de", "DE"}, {"country", "Germany", ""}, {"timezone", "Europe/Berlin", "Europe/Berlin"},
+		{"timezone", "W. Europe Standard Time", "Europe/Berlin"}, {"timezone", "EST", ""}, {"opens", "08:00", "08:00"}, {"opens", "8", ""}, {"site", "x", "x"},
+	} {
+		got, err := calendar.New().Check(tc[0], tc[1])
+		if (err == nil) != (tc[2] != "") || err == nil && got != tc[2] {
+			t.Errorf("%s %q: %q, %v, want %q", tc[0], tc[1], got, err, tc[2])
+		}
+	}
+}
