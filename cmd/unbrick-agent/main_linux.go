@@ -12,8 +12,11 @@ import (
 var version = "dev"
 
 func main() {
+	if os.Getpid() != 1 && len(os.Args) > 1 && os.Args[1] == "helper" {
+		os.Exit(helper(os.Args[2:]))
+	}
 	if os.Getpid() != 1 {
-		fmt.Fprintln(os.Stderr, "unbrick-agent", version, "repairs a host that booted the rescue image; it does nothing elsewhere.\nunbrick image build puts it into one.")
+		fmt.Fprintln(os.Stderr, "unbrick-agent", version, "repairs a host that booted the rescue image, and with the word helper the disks that are hung on a helper; it does nothing elsewhere.\nunbrick image build puts it into one.")
 		os.Exit(2)
 	}
 	linux.Boot(version)

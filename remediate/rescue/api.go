@@ -61,6 +61,7 @@ func (s *Server) agentAPI() http.Handler {
 	mux.Handle("PUT /v1/quarantine/{sha256}", s.handle(s.claimed(s.quarantine)))
 	mux.Handle("POST /v1/report", s.handle(s.claimed(s.report)))
 	mux.Handle("POST "+wire.StickPath("{id}"), s.stickAPI())
+	mux.Handle("POST "+wire.HelperPath("{id}"), s.helperAPI())
 	return mux
 }
 
@@ -226,7 +227,7 @@ func (s *Server) take(c *call, h wire.Hello) (*claim, error) {
 	if _, err := publicKey(h.PublicKey); err != nil {
 		return nil, refuse(http.StatusBadRequest, "the public key is not one")
 	}
-	agrees, err := identify(c.live.target.Host, h.Identity)
+	agrees, err := s.recognise(c, h.Identity)
 	if err != nil {
 		return nil, s.turnAway(c, true, err)
 	}

@@ -118,6 +118,9 @@ func (s *Server) missing(ctx, ended context.Context, hash string, r *repair) err
 	if jobErr == nil && j.Stick != "" {
 		return fmt.Errorf("the agent on stick %s of %s was let in at %s and was not heard of since%s", j.Stick, j.By, j.Created.Format(time.TimeOnly), away)
 	}
+	if l, err := s.loanOf(ctx, hash); err == nil {
+		return fmt.Errorf("the helper %s did not begin within %s: %s%s", l.Helper, patience, s.calls.last(l.Helper, l.Mark), away)
+	}
 	f := s.knownReads(hash).fetch()
 	what := f.String()
 	if !f.First.IsZero() && f.Bytes >= f.Size {

@@ -97,6 +97,7 @@ type Server struct {
 	live  map[string]*repair // by token hash: repairs that the engine waits for here
 	reads map[string]*reads  // by token hash: what was fetched of its image
 	index sync.Mutex         // one writer of the quarantine's index
+	calls helperCalls        // when helpers last asked
 }
 
 var _ remediate.Medic = (*Server)(nil)

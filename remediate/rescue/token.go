@@ -22,9 +22,10 @@ var tokenText = base32.StdEncoding.WithPadding(base32.NoPadding)
 const tokenSize = 20
 
 // token returns the target's token. It is made, not stored.
-func (s *Server) token(t remediate.Target) string {
-	return s.keys.newToken("unbrick token 1\x00" + t.ID())
-}
+func (s *Server) token(t remediate.Target) string { return s.tokenOf(t.ID()) }
+
+// tokenOf is token for a target by its id.
+func (s *Server) tokenOf(id string) string { return s.keys.newToken("unbrick token 1\x00" + id) }
 
 // hashToken names a token in records, maps and nowhere else.
 func hashToken(token string) string {

@@ -8,7 +8,8 @@
 //	PUT  /v1/quarantine/{sha256}    content       before a file is removed
 //	POST /v1/report      Report     → 204         the end: the agent stops
 //
-// The agent on a stick, which has no token of any host, first asks for one: see StickPath.
+// The agent on a stick or a helper, which has no token of any host, first asks for one: see
+// StickPath and HelperPath.
 //
 // After hello the agent shows in SessionHeader that it is the one that said hello: the token
 // alone may have been read off the wire when a BMC fetched the image.
@@ -34,7 +35,8 @@ type Config struct {
 	Pin   string `json:"pin"`   // SHA-256 of the server's SubjectPublicKeyInfo, hex
 	Token string `json:"token"` // one-time, this host and attempt only; of a stick, its own
 
-	Stick *Stick `json:"stick,omitempty"` // nil: the image is of one host
+	Stick  *Stick  `json:"stick,omitempty"`  // nil: the image is of one host
+	Helper *Helper `json:"helper,omitempty"` // nil: and of no helper
 }
 
 // ConfigSize is the size in bytes of the place in an image that holds the Config: JSON, then

@@ -62,11 +62,14 @@ func Boot(version string) {
 	if err := errors.Join(mountErr, err); err != nil {
 		log.Info(err.Error(), "phase", "start")
 	}
+	cfg, err := readConfig()
+	if cfg.Helper != nil {
+		end.limit = helperLimit
+	}
 	ctx, cancel := context.WithTimeoutCause(context.Background(), end.limit, errors.New("the limit for a stay in the rescue image is reached"))
 	defer cancel()
 	// The last resort, should the agent not come to its end even then.
 	time.AfterFunc(end.limit+2*time.Minute, func() { restart(unix.LINUX_REBOOT_CMD_RESTART) })
-	cfg, err := readConfig()
 	if err == nil {
 		err = guard(func() error { return work(ctx, version, cfg, log) })
 	}
@@ -105,6 +108,9 @@ func work(ctx context.Context, version string, cfg wire.Config, log *slog.Logger
 	}
 	if cfg.Stick != nil {
 		return workByStick(ctx, version, cfg, d, log)
+	}
+	if cfg.Helper != nil {
+		return workAsHelper(ctx, version, cfg, d, log)
 	}
 	if err := reach(ctx, cfg.URL, d, log); err != nil {
 		return err

@@ -17,6 +17,7 @@ import (
 // A disk is a block device with a volume on it: a partition as a rule.
 type disk struct {
 	path      string // /dev/nvme0n1p3
+	whole     string // nvme0n1
 	partition string // GUID in the partition table, lower case; empty where there is none
 	locked    bool   // BitLocker
 	mirrored  bool   // half of a firmware RAID that Linux does not see as one
@@ -58,6 +59,7 @@ func scan(sysfs, dev string) ([]disk, error) {
 			p := partitionOf(filepath.Join(dev, whole), sys)
 			d.partition, efi = strings.ToLower(p.GUID), p.Type == gpt.EFISystemPartition
 		}
+		d.whole = whole
 		if d.fat && !efi {
 			continue // a stick, a card, or data: nothing that Windows starts from
 		}

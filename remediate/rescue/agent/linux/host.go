@@ -24,6 +24,8 @@ type Host struct {
 	Mounts   string        // folder for mount points
 	Patience time.Duration // how long disks may take to appear
 	Log      *slog.Logger  // for what happens to a volume before it can be opened
+
+	only func(whole string) bool // which disks are the host's; nil: all
 }
 
 // Identity says what the firmware says of the host, and its network cards.
@@ -37,6 +39,9 @@ func (h *Host) Volumes(ctx context.Context) ([]agent.Volume, error) {
 		disks, err := scan("/sys/class/block", "/dev")
 		if err != nil {
 			return nil, err
+		}
+		if h.only != nil {
+			disks = slices.DeleteFunc(disks, func(d disk) bool { return !h.only(d.whole) })
 		}
 		windows := slices.ContainsFunc(disks, func(d disk) bool { return !d.fat })
 		if !windows && time.Now().After(deadline) {

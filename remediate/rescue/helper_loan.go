@@ -1,0 +1,168 @@
+package rescue
+
+import (
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io/fs"
+	"time"
+
+	"unbrick/remediate"
+	"unbrick/remediate/rescue/wire"
+)
+
+// Loans are all in the records, so that any process finds there what another wrote:
+//
+//	loan/MARK N          the N-th target whose disk has this mark; the last one counts
+//	lent/TOKEN           the loan of a target
+//	withdrawn/TOKEN      it ended
+//	letgo/TOKEN          and the agent has let go of the disk
+
+// A loan is the record of a disk that hangs on a helper.
+type loan struct {
+	Target string    `json:"target"` // Target.ID
+	Run    string    `json:"run"`
+	Host   string    `json:"host"`
+	Hash   string    `json:"hash"` // of the target's token
+	Helper string    `json:"helper"`
+	Mark   string    `json:"mark"`
+	At     time.Time `json:"at"`
+}
+
+const (
+	maxMark = 128
+	letGo   = time.Minute // after which a helper that says nothing has no disk open any more
+)
+
+// Lend says that the helper of that name may repair the target on the disk that shows this mark
+// there, while the target is at repair. The last word on a mark counts.
+func (s *Server) Lend(ctx context.Context, t remediate.Target, helper, mark string) error {
+	if helper == "" || mark == "" || len(mark) > maxMark {
+		return fmt.Errorf("%q on helper %q is not what a disk can be known by", mark, helper)
+	}
+	hash, _, err := s.open(ctx, t)
+	if err != nil {
+		return err
+	}
+	l := loan{Target: t.ID(), Run: t.Run, Host: t.Host.Name, Hash: hash, Helper: helper, Mark: mark, At: s.cfg.Now().UTC()}
+	if err := s.create(ctx, "lent/"+hash, l); err != nil {
+		return err
+	}
+	for {
+		last, n, err := s.lastLoan(ctx, mark)
+		if err != nil {
+			return err
+		}
+		if n > 0 && last.Hash == l.Hash && last.Helper == l.Helper {
+			return nil
+		}
+		b, err := json.Marshal(l)
+		if err != nil {
+			return err
+		}
+		err = s.cfg.Records.Create(ctx, recordKey("loan", mark, n), b)
+		if !errors.Is(err, fs.ErrExist) { // somebody else was faster: look what they said
+			return err
+		}
+	}
+}
+
+// create writes a record that may be there already.
+func (s *Server) create(ctx context.Context, key string, value any) error {
+	b, err := json.Marshal(value)
+	if err != nil {
+		return err
+	}
+	if err := s.cfg.Records.Create(ctx, key, b); err != nil && !errors.Is(err, fs.ErrExist) {
+		return fmt.Errorf("cannot record a loan: %w", err)
+	}
+	return nil
+}
+
+// lastLoan returns the last word on a mark, and how many there were.
+func (s *Server) lastLoan(ctx context.Context, mark string) (last loan, n int, err error) {
+	for {
+		var l loan
+		err := s.Sticks().load(ctx, recordKey("loan", mark, n), &l)
+		if errors.Is(err, fs.ErrNotExist) {
+			return last, n, nil
+		}
+		if err != nil {
+			return loan{}, 0, err
+		}
+		last, n = l, n+1
+	}
+}
+
+// loanOf returns the loan of the target with that token. The error wraps fs.ErrNotExist if its
+// disk hangs on no helper.
+func (s *Server) loanOf(ctx context.Context, hash string) (l loan, err error) {
+	err = s.Sticks().load(ctx, "lent/"+hash, &l)
+	return l, err
+}
+
+// there says whether a record is there.
+func (s *Server) there(ctx context.Context, key string) (bool, error) {
+	_, err := s.cfg.Records.Load(ctx, key)
+	if errors.Is(err, fs.ErrNotExist) {
+		return false, nil
+	}
+	return err == nil, err
+}
+
+// Withdraw ends the loan of a target. It returns when nobody has its disk open: at once where
+// no agent began, or the agent reported, since it closes everything first; else when the agent
+// says so, or has said nothing for a minute. A target that was not lent is none.
+func (s *Server) Withdraw(ctx context.Context, t remediate.Target) error {
+	hash := hashToken(s.token(t))
+	if _, err := s.loanOf(ctx, hash); err != nil {
+		if errors.Is(err, fs.ErrNotExist) {
+			return nil
+		}
+		return err
+	}
+	if err := s.create(ctx, "withdrawn/"+hash, struct{}{}); err != nil {
+		return err
+	}
+	for end := time.Now().Add(letGo); ; {
+		open, err := s.mayBeOpen(ctx, hash)
+		if err != nil || !open || time.Now().After(end) {
+			return err
+		}
+		select {
+		case <-time.After(letGo / 120):
+		case <-ctx.Done():
+			return fmt.Errorf("the helper has not let go of the disk of %s: %w", t.Host.Name, context.Cause(ctx))
+		}
+	}
+}
+
+// mayBeOpen says whether an agent began on the disk and has not come to an end.
+func (s *Server) mayBeOpen(ctx context.Context, hash string) (bool, error) {
+	began, err := s.there(ctx, "claim/"+hash)
+	if err != nil || !began {
+		return false, err
+	}
+	for _, end := range []string{"report/", "letgo/"} {
+		if ended, err := s.there(ctx, end+hash); err != nil || ended {
+			return false, err
+		}
+	}
+	return true, nil
+}
+
+// recognise is identify, also for an agent beside the host: it runs on another machine, and was
+// given the token of the host, for one disk, over its own conversation with the server.
+func (s *Server) recognise(c *call, id wire.Identity) (agrees []string, err error) {
+	l, err := s.loanOf(c.Context(), c.hash)
+	switch {
+	case errors.Is(err, fs.ErrNotExist):
+		return identify(c.live.target.Host, id)
+	case err != nil:
+		return nil, err
+	case id.UUID != "" || id.Serial != "" || len(id.MAC) > 0:
+		return nil, fmt.Errorf("an agent that is not on the helper %s has the token of %s: only the helper may use it", l.Helper, l.Host)
+	}
+	return []string{"disk " + l.Mark + " on helper " + l.Helper}, nil
+}
