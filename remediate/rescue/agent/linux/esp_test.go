@@ -46,8 +46,8 @@ start=6144, size=2048, type=EBD0A0A2-B9E5-4433-87C0-68B6B72699C7, uuid=BBBBBBBB-
 	})
 	got, err := scan(filepath.Join(dir, "class"), filepath.Join(dir, "dev"))
 	want := []disk{
-		{path: filepath.Join(dir, "dev/sda1"), partition: "aaaaaaaa-bbbb-cccc-dddd-eeeeeeeeeeee", fat: true},
-		{path: filepath.Join(dir, "dev/sda3"), partition: "bbbbbbbb-bbbb-cccc-dddd-eeeeeeeeeeee", locked: true},
+		{path: filepath.Join(dir, "dev/sda1"), whole: "sda", partition: "aaaaaaaa-bbbb-cccc-dddd-eeeeeeeeeeee", fat: true},
+		{path: filepath.Join(dir, "dev/sda3"), whole: "sda", partition: "bbbbbbbb-bbbb-cccc-dddd-eeeeeeeeeeee", locked: true},
 	}
 	if err != nil || !slices.Equal(got, want) {
 		t.Errorf("got  %+v\nwant %+v, %v", got, want, err)

@@ -61,10 +61,10 @@ func TestScan(t *testing.T) {
 		t.Fatal(err)
 	}
 	want := []disk{
-		{path: filepath.Join(dir, "dev/sda2")},
-		{path: filepath.Join(dir, "dev/sda3"), locked: true},
-		{path: filepath.Join(dir, "dev/sdb1"), mirrored: true},
-		{path: filepath.Join(dir, "dev/sdc")},
+		{path: filepath.Join(dir, "dev/sda2"), whole: "sda"},
+		{path: filepath.Join(dir, "dev/sda3"), whole: "sda", locked: true},
+		{path: filepath.Join(dir, "dev/sdb1"), whole: "sdb", mirrored: true},
+		{path: filepath.Join(dir, "dev/sdc"), whole: "sdc"},
 	}
 	if !slices.Equal(got, want) {
 		t.Errorf("got  %+v\nwant %+v", got, want)

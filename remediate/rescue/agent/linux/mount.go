@@ -39,6 +39,9 @@ type mount struct {
 // mountNTFS mounts a volume in a new folder under base. ntfs-3g falls back to read-only and
 // says nothing of it in its exit code: writable is what /proc/mounts says.
 func mountNTFS(ctx context.Context, device, base, options string) (*mount, error) {
+	if ctx.Err() != nil {
+		return nil, fmt.Errorf("cannot mount: %w", context.Cause(ctx))
+	}
 	if err := os.MkdirAll(base, 0o700); err != nil {
 		return nil, err
 	}
