@@ -177,7 +177,9 @@ func TestFields(t *testing.T) {
 
 func TestLoginAndRefusals(t *testing.T) {
 	service := &sourcetest.Service{Next: newInstance(t, 9), Login: "/oauth_token.do", Lives: 2}
-	src := open(t, service, func(c *servicenow.Config) { c.ClientID, c.Secret = "me", secret.Ref(sourcetest.Secretly(t, sourcetest.Secret)) })
+	src := open(t, service, func(c *servicenow.Config) {
+		c.ClientID, c.Secret = "me", secret.Ref(sourcetest.Secretly(t, sourcetest.Secret))
+	})
 	if f := load(t, src); f.Usable != 9 || service.Logins < 2 {
 		t.Errorf("tokens that expire: %d hosts after %d logins", f.Usable, service.Logins)
 	}
