@@ -162,20 +162,25 @@ type Climb struct {
 	Tried    []inventory.Route `json:"tried,omitempty"`    // ways that failed in this round
 	Entered  bool              `json:"entered,omitempty"`  // one of them got so far that another round may end better
 	Relapses int               `json:"relapses,omitempty"` // it was fixed, and went down again
+	Detour   *Detour           `json:"detour,omitempty"`   // out of its turn; there is one on a climb
 }
 
 // Failed returns the climb after a way failed and the host was put back.
 func (c Climb) Failed(r inventory.Route, entered bool) Climb {
 	c.Tried = append(slices.Clone(c.Tried), r)
 	c.Entered = c.Entered || entered && r.Driver != Manual
+	c.Detour = c.Detour.failed(r, entered)
 	return c
 }
 
 // Next returns the way that a host takes next, of the ways that there are, and the climb that
 // it takes it on; ok is false at the top. Each way has tries. Every way is tried before one is
 // tried again, and again only if something was entered: what cannot be reached now is not
-// reached by asking twice. A person is the last resort.
+// reached by asking twice. A person is the last resort. A detour comes before all of them.
 func (c Climb) Next(ways []inventory.Route, tries func(way string) int) (next inventory.Route, on Climb, ok bool) {
+	if next, c.Detour, ok = c.Detour.next(ways); ok {
+		return next, c, true
+	}
 	for {
 		more := false
 		for _, r := range ways {

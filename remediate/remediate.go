@@ -30,6 +30,9 @@ type Target struct {
 	Up bool
 	// Notes are what was said of the host while it waited for a person, oldest first.
 	Notes []Note
+	// Returned says that the way which a ThenError named has failed too: none may be returned
+	// again, and what made the host ready for that way is to be undone.
+	Returned bool
 }
 
 // A Note is a word on a host that waits, or will.
@@ -130,6 +133,9 @@ type Report struct {
 	Elapsed  time.Duration `json:"elapsed,omitempty"`
 	Released []string      `json:"released,omitempty"` // ids of protectors whose keys were used
 
+	// SafeMode says that Windows will start in Safe Mode, because the fixer set it so.
+	SafeMode bool `json:"safe_mode,omitempty"`
+
 	// Word is what a person said who did the job by hand, and who: no volume was read. Proof
 	// takes it where there is nothing else; the host still has to be seen up.
 	Word string `json:"word,omitempty"`
@@ -168,3 +174,13 @@ type FinalError struct{ Err error }
 
 func (e *FinalError) Error() string { return e.Err.Error() }
 func (e *FinalError) Unwrap() error { return e.Err }
+
+// A ThenError is a failure after which one way can go on, and no other: the host was made
+// ready for it, by Windows starting in Safe Mode for instance. See [Detour].
+type ThenError struct {
+	Way string
+	Err error
+}
+
+func (e *ThenError) Error() string { return e.Err.Error() }
+func (e *ThenError) Unwrap() error { return e.Err }

@@ -19,17 +19,32 @@ func (e *Engine) next(h inventory.Host, c remediate.Climb) (inventory.Route, rem
 	return c.Next(ways, func(way string) int { return cmp.Or(e.Ladder.Rung(way).Tries, e.Attempts) })
 }
 
-// another returns the way that follows the one that failed, if there is one.
+// another returns the way that follows the one that failed, if there is one. A host that one
+// way left ready for another, and that nobody goes on with, is stranded.
 func (t *treatment) another() (on remediate.Climb, next inventory.Route, ok bool) {
-	if t.verdict != remediate.Failed || t.final {
+	if t.verdict != remediate.Failed && t.verdict != remediate.Skipped {
 		return on, next, false
 	}
-	next, on, ok = t.next(t.row.host, t.climb.Failed(t.last.Route, t.begun))
+	on = t.climb.Failed(t.last.Route, t.begun)
+	if t.undone {
+		on = on.Undo()
+	}
+	if t.then != "" {
+		on = on.Begin(t.last.Route, t.then)
+	}
+	if t.verdict == remediate.Failed && !t.final {
+		next, on, ok = t.next(t.row.host, on)
+	}
+	if !ok && on.Owed() {
+		t.verdict = remediate.Stranded
+		t.reason = joined(t.reason, fmt.Sprintf("%s made it ready for %s, and that was not undone", on.Detour.From.Driver, on.Detour.To))
+	}
 	return on, next, ok
 }
 
 // goOn gives the host back, to be taken by its next way when that has a place for it.
 func (t *treatment) goOn(on remediate.Climb, next inventory.Route) error {
+	round := t.climb.Round
 	t.climb = on
 	l := labelOf(t.row.host, next)
 	ctx := context.WithoutCancel(t.ctx)
@@ -41,7 +56,7 @@ func (t *treatment) goOn(on remediate.Climb, next inventory.Route) error {
 		if err != nil || n == 0 {
 			return err
 		}
-		if err := t.outcome(ctx, tx); err != nil {
+		if err := t.outcome(ctx, tx, round); err != nil {
 			return err
 		}
 		return move(ctx, tx, t.Run, t.row.host.Site, "running", "todo", 1)

@@ -1,6 +1,7 @@
 package engine
 
 import (
+	"cmp"
 	"context"
 	"database/sql"
 	"encoding/json"
@@ -62,7 +63,10 @@ type treatment struct {
 	climb remediate.Climb // that the way is taken on
 	last  way             // taken
 	begun bool            // it was entered
-	waits *parked         // if it ended there
+	then  string          // the way that can go on, if it failed so
+	// undone says that the host is no longer as an earlier way left it for this one.
+	undone bool
+	waits  *parked // if it ended there
 
 	ending
 	evidence string
@@ -163,6 +167,7 @@ const maxLost = 5
 // that one left: a host that was repaired is put back and confirmed, one that was entered put
 // back. One that waited goes on where it stopped.
 func (t *treatment) treat() error {
+	t.climb = t.row.climb
 	debt, proof, waited := t.row.debt, t.row.proof, t.row.parked
 	switch {
 	case proof != nil && debt != nil:
@@ -172,7 +177,7 @@ func (t *treatment) treat() error {
 		t.report = &proof.Report
 		return t.way(way{Route: proof.Route}, remediate.Confirm, remediate.Fixed)
 	case waited != nil && (debt != nil) == (waited.Stage != remediate.Check):
-		t.climb, t.begun = t.row.climb, debt != nil
+		t.begun = debt != nil
 		return t.way(waited.Way, waited.Stage, waited.Verdict)
 	case debt != nil:
 		err := t.way(*debt, remediate.Leave, remediate.Failed)
@@ -229,6 +234,7 @@ func (t *treatment) learn(out output, verdict remediate.Verdict) {
 	t.verdict = verdict
 	t.final = t.final || out.Final
 	t.cancelled = t.cancelled || out.Cancelled
+	t.then, t.undone = cmp.Or(out.Then, t.then), t.undone || out.Undone
 	if out.Evidence != "" {
 		t.evidence = out.Evidence
 	}
@@ -265,7 +271,7 @@ func (t *treatment) end() error {
 			err = move(ctx, tx, t.Run, t.row.host.Site, "running", string(t.verdict), 1)
 		}
 		if err == nil {
-			err = t.outcome(ctx, tx)
+			err = t.outcome(ctx, tx, t.climb.Round)
 		}
 		if err == nil && t.verdict.Done() {
 			column := "on_time"

@@ -39,19 +39,46 @@ func (t *treatment) stays(ctx context.Context) (evidence string, err error) {
 	if err != nil || evidence == "" {
 		return "", err
 	}
-	return t.vouched(ctx, evidence), nil
+	return t.vouched(ctx, evidence, t.unasked(evidence)), nil
+}
+
+// unasked is what a sign of life comes to where nobody can ask the host how it stands: on a
+// detour, what answers may well be in Safe Mode.
+func (t *treatment) unasked(evidence string) string {
+	if t.detour() != "" {
+		return ""
+	}
+	return evidence
+}
+
+// awake waits for a sign of life of any kind: the host was put back a moment ago, and starts.
+func (t *treatment) awake(ctx context.Context) error {
+	limit := t.Timeouts.of(remediate.Confirm)
+	ctx, cancel := context.WithTimeout(ctx, limit)
+	defer cancel()
+	for t.Prober != nil {
+		if evidence, err := t.probe(ctx); err == nil && evidence != "" {
+			break
+		}
+		select {
+		case <-time.After(t.Every):
+		case <-ctx.Done():
+			return fmt.Errorf("Windows was to start for this way, and gave no sign of life within %s", limit)
+		}
+	}
+	return nil
 }
 
 // vouched adds to the evidence what the Windows that answers says of itself. One in Safe Mode is
-// not up: it is empty then. Where nobody can ask, the evidence stands.
-func (t *treatment) vouched(ctx context.Context, evidence string) string {
+// not up: it is empty then. Where nobody can ask, it is unasked.
+func (t *treatment) vouched(ctx context.Context, evidence, unasked string) string {
 	if t.Voucher == nil {
-		return evidence
+		return unasked
 	}
 	st, err := t.Voucher.Vouch(ctx, t.row.host)
 	switch {
 	case err != nil:
-		return evidence
+		return unasked
 	case st.SafeMode:
 		return ""
 	case !st.Started.IsZero():
@@ -126,6 +153,8 @@ func (t *treatment) watch(ctx context.Context, stop func()) <-chan string {
 // answers change slowly, and it counts questions.
 const witnessEvery = 6
 
+const upInSafeMode = "Windows is up in Safe Mode; if nobody needs it so, run bcdedit /deletevalue {current} safeboot there and restart it"
+
 // confirm waits until the host is seen up, and then until it was up for as long as it has to.
 func (t *treatment) confirm(ctx context.Context, driver remediate.Driver, target remediate.Target) (output, error) {
 	if t.Prober == nil {
@@ -155,10 +184,10 @@ func (t *treatment) confirm(ctx context.Context, driver remediate.Driver, target
 			}
 		}
 		if evidence != "" && time.Since(since) >= t.Soak {
-			if first = t.vouched(ctx, first); first != "" {
+			if first = t.vouched(ctx, first, first); first != "" {
 				return output{Outcome: remediate.OK, Evidence: first + t.screenshot(ctx, driver, target)}, nil
 			}
-			since, went = time.Time{}, "Windows is up in Safe Mode"
+			since, went = time.Time{}, upInSafeMode
 		}
 		select {
 		case <-time.After(t.Every):

@@ -23,6 +23,8 @@ type output struct {
 	Evidence string            `json:"evidence,omitempty"`
 	Reason   string            `json:"reason,omitempty"`
 	Final    bool              `json:"final,omitempty"`   // no other way in would do better
+	Then     string            `json:"then,omitempty"`    // the way that can go on
+	Undone   bool              `json:"undone,omitempty"`  // what an earlier way did for this one
 	Waiting  bool              `json:"waiting,omitempty"` // for a person
 	// Somebody cancelled it.
 	Cancelled bool          `json:"cancelled,omitempty"`

@@ -21,7 +21,7 @@ type errState struct{ error }
 // attend does what a stage is there for, within its time. Its error is the state's; whatever a
 // driver does, a panic included, is an output.
 func (t *treatment) attend(ctx context.Context, cancelled string, s remediate.Stage, w way) (output, error) {
-	ctx, stop := context.WithTimeoutCause(ctx, t.Timeouts.of(s)+t.soak(s), errTooLong)
+	ctx, stop := context.WithTimeoutCause(ctx, t.Timeouts.of(s)+t.extra(s), errTooLong)
 	defer stop()
 	if budget := t.Ladder.Rung(w.Route.Driver).Budget; budget > 0 && budgeted(s) {
 		ctx, stop = context.WithTimeoutCause(ctx, budget-w.Spent, &budgetError{budget})
@@ -63,11 +63,23 @@ func (e *budgetError) Error() string {
 	return fmt.Sprintf("the way has used up its budget of %s for the host", e.budget)
 }
 
-func (t *treatment) soak(s remediate.Stage) time.Duration {
-	if s == remediate.Leave {
+// extra is the time of a stage beside its own.
+func (t *treatment) extra(s remediate.Stage) time.Duration {
+	switch {
+	case s == remediate.Leave:
 		return 0
+	case s == remediate.Check && t.detour() == remediate.There:
+		return t.Timeouts.of(remediate.Confirm) + t.Soak
 	}
 	return t.Soak // the host may be seen up, and is then watched
+}
+
+// detour says on which leg of a detour the way is taken, if on any.
+func (t *treatment) detour() remediate.Leg {
+	if d := t.row.climb.Detour; d != nil {
+		return d.Leg
+	}
+	return ""
 }
 
 // try calls fn until it ends in something other than a RetryError.
@@ -111,6 +123,7 @@ func (t *treatment) failure(ctx context.Context, s remediate.Stage, out output, 
 		wait      *remediate.WaitError
 		final     *remediate.FinalError
 		up        *remediate.UpError
+		then      *remediate.ThenError
 		cancelled *cancelledError
 		budget    *budgetError
 		panicked  *panicError
@@ -127,10 +140,12 @@ func (t *treatment) failure(ctx context.Context, s remediate.Stage, out output, 
 		out.Waiting, out.Reason = true, wait.For
 	case errors.As(err, &final):
 		out.Final = true
+	case errors.As(err, &then):
+		out.Then = then.Way
 	case errors.As(cause, &budget):
 		out.Reason = fmt.Sprintf("%s: %v: %v", s, budget, err)
 	case errors.Is(cause, errTooLong):
-		out.Reason = fmt.Sprintf("%s took longer than %s: %v", s, t.Timeouts.of(s)+t.soak(s), err)
+		out.Reason = fmt.Sprintf("%s took longer than %s: %v", s, t.Timeouts.of(s)+t.extra(s), err)
 	case errors.As(err, &panicked):
 		t.Log.Error("panic", "run", t.Run, "host", t.Host, "stage", s, "panic", panicked.value, "stack", string(panicked.stack))
 	}
@@ -142,7 +157,8 @@ func (t *treatment) do(ctx context.Context, s remediate.Stage, w way) (output, e
 	if ctx.Err() != nil {
 		return output{}, context.Cause(ctx)
 	}
-	target := remediate.Target{Run: t.Run, Attempt: w.Attempt, Host: t.row.host, Route: w.Route, Notes: t.row.notes}
+	target := remediate.Target{Run: t.Run, Attempt: w.Attempt, Host: t.row.host, Route: w.Route, Notes: t.row.notes,
+		Returned: t.detour() == remediate.Back || t.detour() == remediate.Over}
 	driver := t.Drivers[w.Route.Driver]
 	switch s {
 	case remediate.Check:
@@ -160,6 +176,11 @@ func (t *treatment) do(ctx context.Context, s remediate.Stage, w way) (output, e
 }
 
 func (t *treatment) check(ctx context.Context, driver remediate.Driver, target remediate.Target) (output, error) {
+	if t.detour() == remediate.There {
+		if err := t.awake(ctx); err != nil {
+			return output{}, err
+		}
+	}
 	evidence, err := t.stays(ctx)
 	if err != nil {
 		return output{}, err
@@ -215,6 +236,7 @@ func (t *treatment) repair(ctx context.Context, driver remediate.Driver, target 
 	}
 	var report remediate.Report
 	var err error
+	undone := false
 	if r, ok := driver.(remediate.Repairer); ok {
 		if report, err = t.inPlace(ctx, r, target); errors.As(err, new(*upError)) {
 			return output{Outcome: remediate.Up, Evidence: err.Error()}, nil
@@ -224,12 +246,13 @@ func (t *treatment) repair(ctx context.Context, driver remediate.Driver, target 
 		up := t.watch(watched, stop)
 		report, err = t.Medic.Repair(watched, target, t.Playbook)
 		stop()
+		undone = report.Agent != "" && !report.SafeMode
 		if evidence := <-up; err != nil && evidence != "" {
 			return output{Outcome: remediate.Up, Evidence: evidence}, nil
 		}
 	}
 	if err != nil {
-		return output{}, err
+		return output{Undone: undone}, err
 	}
 	if err := report.Proof(); err != nil {
 		return output{Report: &report}, err
@@ -249,7 +272,7 @@ func (t *treatment) leave(ctx context.Context, driver remediate.Driver, target r
 		return output{}, fmt.Errorf("the driver %s, which entered it, is not here", w.Route.Driver)
 	}
 	if evidence, err := t.probe(ctx); err == nil && evidence != "" {
-		target.Up = t.vouched(ctx, evidence) != ""
+		target.Up = t.vouched(ctx, evidence, t.unasked(evidence)) != ""
 	}
 	if err := driver.Leave(ctx, target, w.Posture); err != nil {
 		return output{}, err

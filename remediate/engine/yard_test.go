@@ -22,6 +22,7 @@ type yard struct {
 	does     map[string]string // "op way" or "op way host": what it does instead, as act says
 	up       map[string]bool
 	repaired map[string]bool
+	ready    map[string]bool     // starts in Safe Mode: it answers after leave, and winrm can repair it
 	calls    []string            // "op way", in their order
 	said     []remediate.Note    // that the last call was given
 	now      map[string]int      // in treatment, by whatever limits count
@@ -32,7 +33,7 @@ type yard struct {
 }
 
 func newYard(does ...string) *yard {
-	y := &yard{does: map[string]string{}, up: map[string]bool{}, repaired: map[string]bool{}, now: map[string]int{}, most: map[string]int{}}
+	y := &yard{does: map[string]string{}, up: map[string]bool{}, repaired: map[string]bool{}, ready: map[string]bool{}, now: map[string]int{}, most: map[string]int{}}
 	for _, d := range does {
 		what, how, _ := strings.Cut(d, ": ")
 		y.does[what] = how
@@ -53,6 +54,24 @@ func (y *yard) act(ctx context.Context, op, way string, t remediate.Target) erro
 	switch how {
 	case "fails":
 		return errors.New("the BMC says no")
+	case "fails unless ready":
+		if !y.ready[t.Host.Name] {
+			return errors.New("it crashes")
+		}
+	case "fails when returned":
+		if t.Returned {
+			return errors.New("the BMC says no")
+		}
+	case "is final when returned":
+		if t.Returned {
+			return &remediate.FinalError{Err: errors.New("nobody has the key")}
+		}
+		fallthrough
+	case "makes ready":
+		if y.ready[t.Host.Name] = !t.Returned; t.Returned {
+			return nil
+		}
+		return &remediate.ThenError{Way: "winrm", Err: errors.New("it will start in Safe Mode")}
 	case "is final":
 		return &remediate.FinalError{Err: errors.New("nobody has the key")}
 	case "heals":
@@ -116,7 +135,7 @@ func (g gate) Leave(ctx context.Context, t remediate.Target, _ remediate.Posture
 	g.y.count(t, -1)
 	g.y.mu.Lock()
 	defer g.y.mu.Unlock()
-	if g.y.repaired[t.Host.Name] {
+	if g.y.repaired[t.Host.Name] || g.y.ready[t.Host.Name] {
 		g.y.up[t.Host.Name] = true
 	}
 	return err
@@ -141,7 +160,7 @@ func (y *yard) Repair(ctx context.Context, t remediate.Target, _ *playbooks.Play
 		}
 	}
 	if err := y.act(ctx, "repair", t.Route.Driver, t); err != nil {
-		return remediate.Report{}, err
+		return remediate.Report{Agent: "test"}, err
 	}
 	y.mu.Lock()
 	defer y.mu.Unlock()
