@@ -15,6 +15,7 @@ import (
 // decides:
 //
 //	the agent could not do its job at all       error
+//	Windows was set to start in Safe Mode       ThenError: WinRM repairs it there
 //	nothing to look at: no volume               error: another route may reach the disk
 //	dry run                                     FinalError: nothing was to be changed
 //	a faulty file or value is still there, a
@@ -35,6 +36,8 @@ func judge(r wire.Report) error {
 	switch {
 	case r.Error != "":
 		return fmt.Errorf("the agent could not do its job: %s", r.Error)
+	case r.SafeMode:
+		return &remediate.ThenError{Way: "winrm", Err: fmt.Errorf("the volume is locked, and Windows was left to open it: %s", strings.Join(n.locked, "; "))}
 	case len(r.Volumes) == 0:
 		return errors.New("the agent saw no volume: the disk may need a driver that the rescue image lacks")
 	case r.DryRun:
@@ -139,5 +142,5 @@ func public(r wire.Report, live *repair) remediate.Report {
 		live.mu.Unlock()
 	}
 	slices.Sort(released)
-	return remediate.Report{Result: r.Result, Agent: r.Agent, Elapsed: r.Elapsed, Released: slices.Compact(released)}
+	return remediate.Report{Result: r.Result, Agent: r.Agent, Elapsed: r.Elapsed, Released: slices.Compact(released), SafeMode: r.SafeMode}
 }

@@ -2,12 +2,14 @@ package rescue_test
 
 import (
 	"encoding/json"
+	"errors"
 	"strings"
 	"testing"
 	"unicode"
 
 	"unbrick/inventory"
 	"unbrick/playbooks"
+	"unbrick/remediate"
 	"unbrick/remediate/rescue"
 	"unbrick/remediate/rescue/wire"
 )
@@ -27,6 +29,7 @@ func TestJudge(t *testing.T) {
 		volumes []vr
 		want    string // how the error begins; empty: none
 		final   bool
+		then    string
 	}{
 		{name: "removed", volumes: []vr{vol(playbooks.Both, "", removed)}},
 		{name: "removed, data volume locked", volumes: []vr{vol(playbooks.Faulty, "", removed), locked}},
@@ -41,6 +44,9 @@ func TestJudge(t *testing.T) {
 		{name: "unreadable", volumes: []vr{vol(playbooks.Unreadable, "")}, want: "cannot read every volume"},
 		{name: "locked", volumes: []vr{locked, vol(playbooks.Absent, "")}, want: "the volume is locked and was not opened: D: protector X", final: true},
 		{name: "locked, nobody asked", volumes: []vr{locked}, report: wire.Report{Unanswered: []string{"X"}}, want: "the volume is locked, and another way may open it"},
+		{name: "locked, and set to start in Safe Mode", volumes: []vr{locked}, report: wire.Report{Unanswered: []string{"X"}, SafeMode: true}, want: "the volume is locked, and Windows was left to open it: D: protector X", then: "winrm"},
+		{name: "the same beside a repaired one", volumes: []vr{vol(playbooks.Faulty, "", removed), locked}, report: wire.Report{SafeMode: true}, want: "the volume is locked", then: "winrm"},
+		{name: "set to start in Safe Mode for good", report: wire.Report{Error: "bcdedit", SafeMode: true}, want: "the agent could not do its job: bcdedit"},
 		{name: "absent", volumes: []vr{vol(playbooks.Absent, "")}, want: "nothing found: no volume has a file that playbook p is about (C: absent)", final: true},
 		{name: "clean", volumes: []vr{vol(playbooks.Clean, "")}, want: "nothing found", final: true},
 		{name: "no Windows", volumes: []vr{{Volume: "C", Verdict: playbooks.Absent}}, want: "nothing found", final: true},
@@ -53,6 +59,10 @@ func TestJudge(t *testing.T) {
 			err := rescue.Judge(tt.report)
 			if (err == nil) != (tt.want == "") || final(err) != tt.final {
 				t.Errorf("got %v (final %t), want %q (final %t)", err, final(err), tt.want, tt.final)
+			}
+			var then *remediate.ThenError
+			if errors.As(err, &then) != (tt.then != "") || then != nil && then.Way != tt.then {
+				t.Errorf("%v names %+v, not %q", err, then, tt.then)
 			}
 			if err != nil && !strings.HasPrefix(err.Error(), tt.want) {
 				t.Errorf("got %v, want %q", err, tt.want)

@@ -90,8 +90,12 @@ func TestKeyless(t *testing.T) {
 			}()
 			ctx, cancel := context.WithTimeout(t.Context(), 20*time.Second)
 			defer cancel()
-			_, err := l.s.Repair(ctx, l.target, l.pb)
+			r, err := l.s.Repair(ctx, l.target, l.pb)
 			a := <-done
+			var then *remediate.ThenError
+			if safe := tt.started == 1 && tt.startErr == nil; errors.As(err, &then) != safe || safe && then.Way != "winrm" || r.SafeMode != (safe || tt.restoreErr != nil) {
+				t.Errorf("then %+v, report %+v", then, r)
+			}
 			if m.v.started != tt.started || m.restored != tt.restored || len(l.ledger.releases) != tt.releases {
 				t.Errorf("started %d, restored %d, released %d", m.v.started, m.restored, len(l.ledger.releases))
 			}

@@ -41,6 +41,7 @@ func (a *agent) restore(ctx context.Context) error {
 	if err != nil {
 		err = fmt.Errorf("Windows may still start in Safe Mode, as unbrick set it: %w", err)
 		a.note("restore", "%v", err)
+		a.report.SafeMode = true
 	}
 	return err
 }
@@ -70,5 +71,6 @@ func (t *treatment) keyless(ctx context.Context) bool {
 	t.note("keyless", "%s: %s", t.v.Name(), did)
 	t.result.Verdict, t.result.Error = playbooks.Locked, did
 	t.report.Unanswered = append(t.report.Unanswered, t.v.Name())
+	t.report.SafeMode = true
 	return true
 }

@@ -135,5 +135,7 @@ type Report struct {
 	// Unanswered holds the protectors whose keys could not be asked for, and the locked
 	// volumes whose protectors the agent cannot tell: whether there is a key, nobody knows.
 	Unanswered []string `json:"unanswered,omitempty"`
-	Log        []string `json:"log,omitempty"` // its phases, a line each
+	// SafeMode says that Windows will start in Safe Mode, because an agent set it so.
+	SafeMode bool     `json:"safe_mode,omitempty"`
+	Log      []string `json:"log,omitempty"` // its phases, a line each
 }
