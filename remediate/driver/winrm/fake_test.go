@@ -40,20 +40,25 @@ type file struct {
 type windows struct {
 	*winrmtest.Server
 
-	mu       sync.Mutex
-	name     string
-	files    map[string]file // in the step's directory; nil if it is not there
-	kept     map[string]file
-	changed  bool   // the run's directory is there
-	restart  string // what restarted.txt holds
-	boot     time.Time
-	safeMode string // what the kernel says
-	flag     bool   // safeboot in the boot entry
-	mark     bool   // and it was ours
-	noPS     bool
-	restarts int
-	lines    []string
-	onScript func(w *windows) // called while a script runs, between look and move; holds mu
+	mu        sync.Mutex
+	name      string
+	files     map[string]file // in the step's directory; nil if it is not there
+	kept      map[string]file
+	changed   bool   // the run's directory is there
+	restart   string // what restarted.txt holds
+	boot      time.Time
+	safeMode  string // what the kernel says
+	flag      bool   // safeboot in the boot entry
+	byDefault bool   // safeboot in the entry that starts by default, which is another then
+	mark      bool   // and it was ours
+	bootMark  string // the same, beside the boot store; "/S" or the name of the volume it is on
+	mountAt   string // where that volume is mounted
+	says      string // the mark's content
+	noPS      bool
+	restarts  int
+	lines     []string
+	onScript  func(w *windows) // called while a script runs, between look and move; holds mu
+	started   func()           // called when it starts normally
 }
 
 const (
@@ -69,7 +74,7 @@ var (
 // sick is a host with one faulty file, a good one, and others.
 func sick(t testing.TB, change func(*windows, *winrmtest.Options)) *windows {
 	t.Helper()
-	w := &windows{name: "H1", boot: time.Date(2024, 7, 19, 8, 0, 0, 0, time.UTC), kept: map[string]file{}, files: map[string]file{
+	w := &windows{name: "H1", boot: time.Date(2024, 7, 19, 8, 0, 0, 0, time.UTC), kept: map[string]file{}, started: func() {}, files: map[string]file{
 		badly:                              {bad, kind + "faulty"},
 		"C-00000291-00000000-00000033.sys": {good, kind + "good"},
 		"C-00000285-00000000-00000001.sys": {bad, kind + "another channel"},
@@ -164,12 +169,21 @@ func (w *windows) run(ctx context.Context, c *winrmtest.Command) int {
 		}
 		return say(w.name + "\r\n    OptionValue    REG_DWORD    " + w.safeMode)
 	case is("bcdedit /enum"):
-		if w.flag {
-			say("safeboot                Network")
-		}
-		return say("osdevice                partition=C:")
-	case is("bcdedit /deletevalue {current} safeboot"):
+		return say(w.bcdedit())
+	case is("bcdedit /deletevalue " + running + " safeboot"):
 		w.flag = false
+	case is("bcdedit /deletevalue " + other + " safeboot"):
+		w.byDefault = false
+	case is("mountvol& for %d in"):
+		return say("usage, in any language\r\n\r\n    " + volumeC + "\r\n        C:\\\r\n\r\n    " + volumeHidden + "\r\n        *** KEINE BEREITSTELLUNGSPUNKTE ***\r\nfree Y:\r\nfree X:")
+	case is("mountvol Y: "):
+		if where, _, _ := strings.Cut(strings.TrimPrefix(c.Line, "mountvol Y: "), "&&"); !strings.HasSuffix(c.Line, "& mountvol Y: /D)") {
+			w.mountAt = "Y:"
+		} else {
+			return w.atBoot(c.Line, where, say)
+		}
+	case is("(echo unbrick looked)"):
+		return say("unbrick looked")
 	case is("if exist") && strings.Contains(c.Line, "safeboot.txt"):
 		if w.mark {
 			say("ours")
@@ -189,9 +203,11 @@ func (w *windows) run(ctx context.Context, c *winrmtest.Command) int {
 		w.restart, _, _ = strings.Cut(strings.TrimPrefix(c.Line, "echo "), ">")
 	case is("shutdown /r"):
 		w.restarts++
+		w.flag = w.flag || w.byDefault // it starts by default
 		w.boot = w.boot.Add(10 * time.Minute)
 		if !w.flag {
 			w.safeMode = ""
+			w.started()
 		}
 	default:
 		fmt.Fprint(c.Stderr, "unknown: ", c.Line)
@@ -260,4 +276,57 @@ func (w *windows) powershell(input []byte) string {
 
 func ticks(t time.Time) string {
 	return strconv.FormatInt(t.Unix()*1e7+int64(t.Nanosecond())/100+621355968000000000, 10)
+}
+
+const (
+	running      = "{7254a080-1510-4e85-ac0f-e7fb3d444736}"
+	other        = "{8254a080-1510-4e85-ac0f-e7fb3d444736}"
+	volumeC      = `\\?\Volume{11111111-0000-0000-0000-100000000000}\`
+	volumeHidden = `\\?\Volume{22222222-0000-0000-0000-100000000000}\`
+)
+
+// bcdedit is what a German one prints of the entry that runs and the one that starts by default.
+func (w *windows) bcdedit() string {
+	entry := func(id string, safe bool) string {
+		flag := ""
+		if safe {
+			flag = "safeboot                Network\r\n"
+		}
+		return "\r\nWindows-Startladeprogramm\r\n-------------------------\r\nBezeichner              " + id +
+			"\r\ndevice                  partition=C:\r\nrecoverysequence        {9254a080-1510-4e85-ac0f-e7fb3d444736}\r\n" + flag
+	}
+	if w.byDefault {
+		return entry(running, w.flag) + entry(other, true)
+	}
+	return entry(running, w.flag) + entry(running, w.flag)
+}
+
+// atBoot does what a line does with the mark on a volume that it mounts. A host has an EFI
+// system partition if its mark is there.
+func (w *windows) atBoot(line, volume string, say func(string) int) int {
+	if volume == "/S" && w.bootMark != "/S" || volume != w.bootMark && volume != volumeHidden {
+		say("the parameter is wrong")
+		return 1
+	}
+	say("unbrick looked")
+	if w.bootMark == volume && strings.Contains(line, ` del /f "Y:\EFI\Microsoft\Boot\unbrick-safeboot.json"`) {
+		w.bootMark = ""
+	}
+	if w.bootMark == volume && strings.Contains(line, ` type "Y:\EFI\Microsoft\Boot\unbrick-safeboot.json"`) {
+		say(w.says)
+	}
+	return 0
+}
+
+// left says what is left of a start in Safe Mode.
+func (w *windows) left() string {
+	switch {
+	case w.flag || w.byDefault:
+		return "the Safe Mode flag"
+	case w.mark || w.bootMark != "":
+		return "a mark"
+	case w.mountAt != "":
+		return "a letter"
+	}
+	return ""
 }

@@ -2,7 +2,6 @@ package winrm
 
 import (
 	"context"
-	"errors"
 	"fmt"
 	"strings"
 	"time"
@@ -12,14 +11,14 @@ import (
 	client "unbrick/remediate/winrm"
 )
 
-// SafeModeMark is the file by which a host remembers that unbrick, and nobody else, has it
-// start in Safe Mode. Who sets the flag makes the file first; Leave removes both.
-const SafeModeMark = keepBase + `\safeboot.txt`
-
 // Leave implements remediate.Driver. A host on which something was changed in this run is
 // restarted, once; nothing else was put there that would have to go. A host that does not
 // answer is not in anybody's way: it crashes and starts by itself, as before, unless it was in
 // Safe Mode.
+//
+// A host in Safe Mode starts normally after this if unbrick had it start so, or if its boot
+// entry does not say so (any more). One that somebody else set up so stays as it is: whoever
+// did may be at work there, and confirm will say it.
 func (d *Driver) Leave(ctx context.Context, t remediate.Target, before remediate.Posture) error {
 	limit := d.opt.Times.Leave
 	if before.Detail[detailSafe] != "" {
@@ -34,20 +33,14 @@ func (d *Driver) Leave(ctx context.Context, t remediate.Target, before remediate
 	}
 	defer s.Close()
 	l := leaving{s: s, facts: facts, dir: keepBase + `\` + directoryName(t.Run)}
-	flagged, err := l.clearSafeMode(ctx)
-	if err != nil {
+	stays := false
+	if facts.SafeMode != "" {
+		stays, err = l.normalStart(ctx)
+	}
+	if err != nil || stays || t.Up {
 		return err
 	}
-	if t.Up {
-		return nil
-	}
-	if err := l.restart(ctx); err != nil {
-		return err
-	}
-	if flagged {
-		return fmt.Errorf("%s will start in Safe Mode again, and it was not unbrick that had it do so: run bcdedit /deletevalue {current} safeboot there and restart it", t.Host.Name)
-	}
-	return nil
+	return l.restart(ctx)
 }
 
 // A leaving is one call of Leave that got through.
@@ -55,60 +48,6 @@ type leaving struct {
 	s     *client.Session
 	facts client.Facts
 	dir   string // of the run, on the host
-}
-
-// clearSafeMode takes the flag away if it is ours. It says whether there is one that is not.
-func (l leaving) clearSafeMode(ctx context.Context) (flagged bool, err error) {
-	if l.facts.SafeMode == "" {
-		return false, nil
-	}
-	set, err := safeMode(ctx, l.s)
-	if err != nil {
-		return false, err
-	}
-	r, err := l.s.Run(ctx, `if exist "`+SafeModeMark+`" echo ours`, nil)
-	if err != nil {
-		return false, err
-	}
-	if !strings.Contains(string(r.Stdout), "ours") {
-		return set, nil
-	}
-	if set {
-		if err := clearSafeMode(ctx, l.s); err != nil {
-			return false, err
-		}
-	}
-	_, err = l.s.Run(ctx, `del "`+SafeModeMark+`"`, nil)
-	return false, err
-}
-
-// safeMode says whether the boot entry that runs has the flag. The names of boot options are
-// the same in every language.
-func safeMode(ctx context.Context, s *client.Session) (bool, error) {
-	r, err := s.Run(ctx, `bcdedit /enum {current} /v`, nil)
-	if err != nil {
-		return false, err
-	}
-	if r.Code != 0 {
-		return false, fmt.Errorf("cannot read the boot entry: bcdedit ended with code %d", r.Code)
-	}
-	for line := range strings.Lines(strings.ToLower(string(r.Stdout))) {
-		if word := strings.Fields(line); len(word) > 1 && word[0] == "safeboot" {
-			return true, nil
-		}
-	}
-	return false, nil
-}
-
-func clearSafeMode(ctx context.Context, s *client.Session) error {
-	if _, err := s.Run(ctx, `bcdedit /deletevalue {current} safeboot`, nil); err != nil {
-		return err
-	}
-	set, err := safeMode(ctx, s)
-	if err == nil && set {
-		err = errors.New("cannot clear the Safe Mode flag: bcdedit did not remove it")
-	}
-	return err
 }
 
 // sameBoot is how much the start of Windows may seem to move when its clock is set.
@@ -165,18 +104,8 @@ func (p *plan) others(ctx context.Context, s *client.Session, removals []playboo
 		case *playbooks.Hives:
 			f.Root = "Windows" // Windows runs on them
 		case *playbooks.Safeboot:
-			f.Root = "the boot entry that runs"
-			set, err := safeMode(ctx, s)
-			if err == nil && set {
-				v := playbooks.Value{Path: "BCD", Name: `{current}\safeboot`, Was: "set", Is: "not there", Faulty: true, Why: "Windows would start in Safe Mode"}
-				// Leave restarts a host that has this directory.
-				if _, err = s.Run(ctx, `if not exist "`+keepBase+`\`+p.id+`\*" mkdir "`+keepBase+`\`+p.id+`"`, nil); err == nil {
-					err = clearSafeMode(ctx, s)
-				}
-				v.Changed = err == nil
-				f.Verdict, f.Values = playbooks.Faulty, []playbooks.Value{v}
-			}
-			if err != nil {
+			f.Root = "the boot entry that runs, and the one that starts by default"
+			if err := p.safeboot(ctx, s, &f); err != nil {
 				return append(all, f), err
 			}
 		}

@@ -17,35 +17,53 @@ import (
 )
 
 func TestDriver(t *testing.T) {
-	drivertest.RunRepairer(t, func(t *testing.T) drivertest.Patient {
-		w := sick(t, nil)
-		cut := false
-		return drivertest.Patient{
-			Driver: winrm.New(options()), Target: w.target(), Playbook: library(t),
-			Broken: w.broken, Harm: w.harm,
-			Restarts: func() int { w.mu.Lock(); defer w.mu.Unlock(); return w.restarts },
-			Left: func() string {
-				if w.Count().Shells > 0 && !cut {
-					return "a shell"
-				}
-				return ""
-			},
-			Requests: func() []bool {
-				var all []bool
-				for _, op := range w.Requests() {
-					all = append(all, op == winrmtest.Create || op == winrmtest.Execute || op == winrmtest.Send || op == winrmtest.Delete)
-				}
-				return all
-			},
-			Cut: func(n int, l drivertest.Loss) {
-				cut = true
-				kind := map[drivertest.Loss]winrmtest.Kind{drivertest.LostBefore: winrmtest.DropBefore, drivertest.LostAfter: winrmtest.DropAfter, drivertest.Death: winrmtest.Crash}[l]
-				w.Order(winrmtest.Fault{Kind: kind, Skip: n})
-			},
-			Revive: w.Revive,
-			Hang:   func() { w.Order(winrmtest.Fault{Kind: winrmtest.Hang, Count: -1}) },
-		}
-	})
+	for name, change := range map[string]func(*windows){
+		"up": func(*windows) {},
+		"in Safe Mode": func(w *windows) {
+			w.safeMode, w.flag, w.bootMark, w.says = "0x2", true, "/S", `{"entry": "`+running+`"}`
+		},
+	} {
+		t.Run(name, func(t *testing.T) {
+			drivertest.RunRepairer(t, func(t *testing.T) drivertest.Patient {
+				w := sick(t, func(w *windows, _ *winrmtest.Options) { change(w) })
+				return patient(t, w)
+			})
+		})
+	}
+}
+
+func patient(t *testing.T, w *windows) drivertest.Patient {
+	cut, marked := false, w.bootMark != ""
+	return drivertest.Patient{
+		Driver: winrm.New(options()), Target: w.target(), Playbook: library(t),
+		Broken: w.broken, Harm: w.harm,
+		Restarts: func() int { w.mu.Lock(); defer w.mu.Unlock(); return w.restarts },
+		Left: func() string {
+			if w.Count().Shells > 0 && !cut {
+				return "a shell"
+			}
+			w.mu.Lock()
+			defer w.mu.Unlock()
+			if marked {
+				return w.left()
+			}
+			return ""
+		},
+		Requests: func() []bool {
+			var all []bool
+			for _, op := range w.Requests() {
+				all = append(all, op == winrmtest.Create || op == winrmtest.Execute || op == winrmtest.Send || op == winrmtest.Delete)
+			}
+			return all
+		},
+		Cut: func(n int, l drivertest.Loss) {
+			cut = true
+			kind := map[drivertest.Loss]winrmtest.Kind{drivertest.LostBefore: winrmtest.DropBefore, drivertest.LostAfter: winrmtest.DropAfter, drivertest.Death: winrmtest.Crash}[l]
+			w.Order(winrmtest.Fault{Kind: kind, Skip: n})
+		},
+		Revive: w.Revive,
+		Hang:   func() { w.Order(winrmtest.Fault{Kind: winrmtest.Hang, Count: -1}) },
+	}
 }
 
 func repair(t *testing.T, w *windows, o winrm.Options) (remediate.Report, error) {
@@ -169,34 +187,54 @@ func TestUnsupported(t *testing.T) {
 	}
 }
 
-// TestSafeMode: the flag goes if it was ours or the playbook says so, and else it is told.
+// TestSafeMode: the flag goes if it was ours or the playbook says so. A host that somebody else
+// has start in Safe Mode stays there.
 func TestSafeMode(t *testing.T) {
+	ours := `{"entry": "` + running + `"}`
 	for name, c := range map[string]struct {
-		mark, step, flag bool
-		stranded         bool
+		mark, step, flag, byDefault bool
+		bootMark, says              string
+		stays                       bool
 	}{
-		"ours":              {mark: true, flag: true},
-		"the playbook's":    {step: true, flag: true},
-		"somebody else's":   {flag: true, stranded: true},
-		"once, by the menu": {},
+		"ours":                              {mark: true, flag: true},
+		"ours, and not by default":          {mark: true, flag: true, byDefault: true},
+		"ours, on the EFI system partition": {bootMark: "/S", says: ours, flag: true},
+		"ours, where BIOS starts from":      {bootMark: volumeHidden, says: ours, flag: true},
+		"ours, and cut off after":           {bootMark: "/S", says: ours},
+		"ours, by default":                  {bootMark: "/S", says: `{"entry": "` + strings.ToUpper(other) + `"}`, byDefault: true},
+		"the playbook's":                    {step: true, flag: true},
+		"the playbook's, by default":        {step: true, byDefault: true},
+		"somebody else's":                   {flag: true, stays: true},
+		"somebody else's, by default":       {byDefault: true, stays: true},
+		"ours was for another Windows":      {bootMark: "/S", says: `{"entry": "` + other + `"}`, flag: true, stays: true},
+		"the mark makes no sense":           {bootMark: "/S", says: `{"entry": "{current}"}`, flag: true, stays: true},
+		"once, by the menu":                 {},
 	} {
-		w := sick(t, func(w *windows, _ *winrmtest.Options) { w.safeMode, w.flag, w.mark = "0x2", c.flag, c.mark })
-		pb := library(t)
-		if c.step {
-			pb = &playbooks.Playbook{Name: "x", Steps: append(pb.Steps, &playbooks.Safeboot{})}
-		}
-		d := winrm.New(options())
-		before, err := d.Observe(t.Context(), w.target())
-		if err != nil || before.Detail["safe_mode"] != "network" || before.Detail["boot"] != "2024-07-19T08:00:00Z" {
-			t.Fatal(before, err)
-		}
-		if r, err := d.Repair(t.Context(), w.target(), pb); err != nil || r.Proof() != nil || len(r.Changed()) > 0 != c.step {
-			t.Fatalf("%s: %+v, %v", name, r, err)
-		}
-		err = d.Leave(t.Context(), w.target(), before)
-		if (err != nil) != c.stranded || w.flag != c.stranded || w.mark || w.restarts != 1 {
-			t.Errorf("%s: %v, flag %v, mark %v, %d restarts", name, err, w.flag, w.mark, w.restarts)
-		}
+		t.Run(name, func(t *testing.T) {
+			w := sick(t, func(w *windows, _ *winrmtest.Options) {
+				w.safeMode, w.flag, w.byDefault, w.mark, w.bootMark, w.says = "0x2", c.flag, c.byDefault, c.mark, c.bootMark, c.says
+			})
+			pb := library(t)
+			if c.step {
+				pb = &playbooks.Playbook{Name: "x", Steps: append(pb.Steps, &playbooks.Safeboot{})}
+			}
+			d := winrm.New(options())
+			before, err := d.Observe(t.Context(), w.target())
+			if err != nil || before.Detail["safe_mode"] != "network" || before.Detail["boot"] != "2024-07-19T08:00:00Z" {
+				t.Fatal(before, err)
+			}
+			if r, err := d.Repair(t.Context(), w.target(), pb); err != nil || r.Proof() != nil || len(r.Changed()) > 0 != c.step {
+				t.Fatalf("%+v, %v", r, err)
+			}
+			err = d.Leave(t.Context(), w.target(), before)
+			if c.stays {
+				if err != nil || w.flag != c.flag || w.byDefault != c.byDefault || w.restarts != 0 || w.bootMark != c.bootMark {
+					t.Errorf("%v, flags %v %v, %d restarts", err, w.flag, w.byDefault, w.restarts)
+				}
+			} else if err != nil || w.restarts != 1 || w.safeMode != "" || w.left() != "" {
+				t.Errorf("%v, %d restarts, %s, %s", err, w.restarts, w.safeMode, w.left())
+			}
+		})
 	}
 }
 
