@@ -117,6 +117,7 @@ type stopRule struct {
 type allow struct {
 	Hibernated  bool `yaml:"hibernated"`
 	DropJournal bool `yaml:"drop_journal"`
+	SafeMode    bool `yaml:"safe_mode"` // Windows may be started in Safe Mode, for WinRM, instead of asking for its key
 }
 
 // persons is how many keys a person may have without another.

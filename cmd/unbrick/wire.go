@@ -9,13 +9,16 @@ import (
 	"log/slog"
 	"os"
 	"path/filepath"
+	"slices"
 	"strings"
 
 	"github.com/urfave/cli/v2"
 
 	"unbrick/bitlocker"
+	"unbrick/inventory"
 	"unbrick/playbooks"
 	"unbrick/remediate"
+	"unbrick/remediate/driver/winrm"
 	"unbrick/remediate/engine"
 	"unbrick/remediate/netboot"
 	"unbrick/remediate/probe"
@@ -137,18 +140,27 @@ func (k *kit) openPins(c *cli.Context) (tlspin.Records, error) {
 // serve starts the rescue server.
 func (k *kit) serve(ctx context.Context, base rescue.Base) error {
 	r := k.cfg.Rescue
-	terms := rescue.Terms{Allow: wire.Allow{Hibernated: k.cfg.Allow.Hibernated, DropJournal: k.cfg.Allow.DropJournal}}
 	var err error
 	k.server, err = rescue.Start(ctx, rescue.Config{
 		Dir: r.Dir, AgentListen: r.Listen, ImageListen: r.ImageListen, AgentURL: r.URL, ImageURL: r.ImageURL,
 		Base: base, Netboot: netbootFiles(k.cfg.Image), Broker: k.broker, Records: k.store, MaxStreams: r.Streams, Log: k.log,
-		Terms: func(remediate.Target) rescue.Terms { return terms }, Arrived: k.arrived,
+		Terms: k.terms, Arrived: k.arrived,
 	})
 	if err != nil {
 		return hinted(err, "another run on this machine may hold the port; --listen and --image-listen give others (rescue.listen and rescue.image_listen in unbrick.yaml)")
 	}
 	k.closers = append(k.closers, k.server)
 	return k.serveNetboot(ctx)
+}
+
+// terms says what the fixer may do to a host. One is started in Safe Mode only if WinRM can go
+// on there: by its inventory, on the ladder, with this playbook; not twice; and not where a
+// person with a stick would have to come again if it cannot.
+func (k *kit) terms(t remediate.Target) rescue.Terms {
+	a := k.cfg.Allow
+	safe := a.SafeMode && !t.Returned && t.Route.Driver != remediate.Manual && k.drivers["winrm"] != nil && winrm.Supports(k.playbook) == nil &&
+		slices.ContainsFunc(k.cfg.ladder().Ways(t.Host), func(r inventory.Route) bool { return r.Driver == "winrm" })
+	return rescue.Terms{Allow: wire.Allow{Hibernated: a.Hibernated, DropJournal: a.DropJournal, SafeMode: safe}}
 }
 
 // arrived wakes a host at which somebody has come with a stick. It is only a remark: a stick
