@@ -138,7 +138,7 @@ type site struct {
 	people       int32
 	lanes, ends  int32 // its lanes
 	dues         int   // different ones
-	gate         bool  // its dependency tier comes first
+	gate         bool  // its dependency tier comes first: those of it that can be treated
 }
 
 // A Place is what is known of a site for all its hosts.

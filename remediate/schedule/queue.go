@@ -6,8 +6,8 @@ import (
 )
 
 // A Queue is the hosts of a site that are to be treated in one pool: what is due by when, and
-// how many of them can be in treatment at once, with the places that the pool has. Times are in hours; those in Due count from
-// the start of the run.
+// how many of them can be in treatment at once, with the places that the pool has. Times are in
+// hours; those in Due count from the start of the run.
 type Queue struct {
 	Site   int
 	Pool   Pool
@@ -100,8 +100,8 @@ func (d *Dispatcher) Capped(r Ref) bool {
 	return w.cap < math.MaxInt32 || w.gap > 0
 }
 
-// Caps returns how many hosts may be in treatment at once in each pool, and by each way that has
-// a cap, by name: "slots", "technicians at SYD", "route.redfish".
+// Caps returns how many hosts may be in treatment at once, in the pools that all sites share and
+// by each way that has a cap, named as a [Change] names them: "slots", "cloud", "route.redfish".
 func (d *Dispatcher) Caps() map[string]int {
 	all := map[string]int{"slots": int(d.pools[0].cap)}
 	if d.pools[1].cap > 0 {

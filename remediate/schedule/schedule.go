@@ -7,7 +7,7 @@
 // and takes the bucket that the [Index] puts first; a [Planner] names the hosts for a run that
 // goes on. What is beside it: package forecast looks ahead, package halt stops what goes wrong.
 //
-// [Order] and [Late] are the first form: by opening alone.
+// [Order] is the first form: by opening alone.
 package schedule
 
 import (

@@ -3,7 +3,6 @@ package schedule_test
 import (
 	"fmt"
 	"math/rand/v2"
-	"reflect"
 	"slices"
 	"strings"
 	"testing"
@@ -142,81 +141,6 @@ func TestOrderLaws(t *testing.T) {
 	slices.Sort(sorted)
 	if len(slices.Compact(sorted)) != len(hosts) {
 		t.Error("a host is missing or there twice")
-	}
-}
-
-func TestLate(t *testing.T) {
-	due := func(n int, site string, in time.Duration) (items []schedule.Item) {
-		for range n {
-			items = append(items, schedule.Item{Site: site, Due: friday.Add(in), Known: true})
-		}
-		return items
-	}
-	hour := func(schedule.Item) time.Duration { return time.Hour }
-	for _, tc := range []struct {
-		name                          string
-		items                         []schedule.Item
-		slots, late, hopeless, needed int
-		end                           time.Duration
-		sites                         string
-	}{
-		{"nothing to do", nil, 4, 0, 0, 0, 0, ""},
-		{"just in time", due(8, "A", 2*time.Hour), 4, 0, 0, 4, 2 * time.Hour, "A 0/8"},
-		{"one too many", due(9, "A", 2*time.Hour), 4, 1, 0, 5, 3 * time.Hour, "A 1/9"},
-		{"the second site pays", append(due(4, "A", time.Hour), due(6, "B", 2*time.Hour)...), 4, 2, 0, 5, 3 * time.Hour, "A 0/4 B 2/6"},
-		{"too many slots", due(4, "A", 2*time.Hour), 100, 0, 0, 2, time.Hour, "A 0/4"},
-		{"hopeless", append(due(2, "A", 30*time.Minute), due(2, "B", 3*time.Hour)...), 2, 2, 2, 2, 2 * time.Hour, "A 2/2 B 0/2"},
-		{"unknown are never late", append(due(1, "A", time.Hour), schedule.Item{Site: "Z"}), 1, 0, 0, 1, 2 * time.Hour, "A 0/1"},
-		{"no slots are one", due(2, "A", 2*time.Hour), 0, 0, 0, 1, 2 * time.Hour, "A 0/2"},
-	} {
-		t.Run(tc.name, func(t *testing.T) {
-			f := schedule.Late(tc.items, friday, schedule.Capacity{Slots: tc.slots, Planned: hour})
-			var sites []string
-			for _, s := range f.Sites {
-				sites = append(sites, fmt.Sprintf("%s %d/%d", s.Site, s.Late, s.Hosts))
-			}
-			got := fmt.Sprint(f.Late, f.Hopeless, f.Needed, f.End.Sub(friday), strings.Join(sites, " "))
-			if want := fmt.Sprint(tc.late, tc.hopeless, tc.needed, tc.end, tc.sites); got != want {
-				t.Errorf("late, hopeless, needed, end, sites: got %s, want %s", got, want)
-			}
-		})
-	}
-}
-
-// TestNeeded: with Needed slots nobody is late who could be saved, with one fewer somebody is.
-func TestNeeded(t *testing.T) {
-	r := rand.New(rand.NewPCG(3, 4))
-	for range 200 {
-		var items []schedule.Item
-		for i := range 1 + r.IntN(40) {
-			items = append(items, schedule.Item{Index: i, Due: friday.Add(time.Duration(r.IntN(600)) * time.Minute), Known: r.IntN(5) > 0})
-		}
-		slices.SortFunc(items, func(a, b schedule.Item) int { return a.Due.Compare(b.Due) })
-		planned := func(it schedule.Item) time.Duration { return time.Duration(10+it.Index) * time.Minute }
-		at := func(slots int) schedule.Forecast {
-			return schedule.Late(items, friday, schedule.Capacity{Slots: slots, Planned: planned})
-		}
-		f := at(1 + r.IntN(10))
-		if f.Needed == 0 {
-			continue
-		}
-		if enough := at(f.Needed); enough.Late != enough.Hopeless {
-			t.Fatalf("%d slots should do, %d are late, %d hopeless", f.Needed, enough.Late, enough.Hopeless)
-		}
-		if f.Needed > 1 {
-			if few := at(f.Needed - 1); few.Late == few.Hopeless {
-				t.Fatalf("%d slots would do, Needed says %d", f.Needed-1, f.Needed)
-			}
-		}
-	}
-}
-
-func TestSiteForecastIsInTheSitesZone(t *testing.T) {
-	items := schedule.Order(fleet[1:2], friday)
-	f := schedule.Late(items, friday, schedule.Capacity{Slots: 1, Planned: func(schedule.Item) time.Duration { return time.Hour }})
-	got := []string{f.Sites[0].Due.Format(time.RFC3339), f.Sites[0].Ready.Format(time.RFC3339)}
-	if want := []string{"2024-07-22T08:00:00+10:00", "2024-07-19T15:09:00+10:00"}; !reflect.DeepEqual(got, want) {
-		t.Errorf("due and ready %q, want %q", got, want)
 	}
 }
 

@@ -20,15 +20,16 @@ import (
 // Options are what a forecast is made from beside the counts.
 type Options struct {
 	Now  time.Time
-	Runs int    // 0: as many as take seconds, 20 at most
-	Seed uint64 // 0 is one like any other
-	Back map[string]Back
+	Runs int             // 0: as many as take seconds, 20 at most
+	Seed uint64          // 0 is one like any other
+	Back map[string]Back // by site
 	// NoChanges leaves out what changes would save, which takes as long as the forecast itself.
 	NoChanges bool
 }
 
-// Back is the hosts of a site that have ended: those that came back, and of these in time.
-type Back struct{ Hosts, OnTime, Late int }
+// Back is the hosts of a site that have a due time and have ended, and of these those that were
+// back in time.
+type Back struct{ Hosts, OnTime int }
 
 // A Band is what nine runs of ten have at least, half of them, and one of ten.
 type Band struct {
@@ -99,7 +100,7 @@ func Look(d *schedule.Dispatcher, o Options) Forecast {
 	l := &look{d: d, o: o, now: o.Now.Sub(d.Start).Hours(), places: d.Places()}
 	l.count()
 	if l.o.Runs <= 0 {
-		l.o.Runs = min(20, max(3, 4_000_000/max(l.todo, 1)))
+		l.o.Runs = min(20, max(4, 4_000_000/max(l.todo, 1)))
 	}
 	if l.todo > roughHosts {
 		d = d.Clone()

@@ -220,7 +220,7 @@ func cohort(r *rand.Rand, baseline float64, rate func(started int) float64) (sta
 // TestSimulatedCohorts has the figures of scheduling.md, section 9, with some room: good cohorts
 // are not halted, bad ones are within so many hosts started.
 func TestSimulatedCohorts(t *testing.T) {
-	const runs = 250
+	const runs = 160
 	for _, tc := range []struct {
 		p0, p1          float64
 		falseHalf, full float64 // share of cohorts halted at p0/2 and at p0
@@ -243,7 +243,7 @@ func TestSimulatedCohorts(t *testing.T) {
 		}
 		spread := func(rate func(int) float64) (p50, p95 int) {
 			var all []int
-			for range 200 {
+			for range 100 {
 				n, halted := cohort(r, tc.p0/2, rate)
 				if !halted {
 					n = 1000
