@@ -27,7 +27,7 @@ func (t *treatment) outcome(ctx context.Context, tx *sql.Tx) error {
 // result says what the end of the treatment means for others by the same way. Hosts that came
 // back by themselves, were left alone or cancelled mean nothing, nor does what a person did.
 func (t *treatment) result() (halt.Result, bool) {
-	if t.route == "" || t.route == remediate.Manual || t.cancelled {
+	if t.route == "" || t.route == remediate.Manual || t.cancelled || t.then != "" {
 		return "", false
 	}
 	switch t.verdict {
