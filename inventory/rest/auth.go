@@ -38,12 +38,19 @@ func (b Basic) authorization(ctx context.Context, c *Client, _ string) (string, 
 type Token struct {
 	Word  string // "Bearer" if empty
 	Token secret.Ref
+	// Words are for tokens that begin in some way: {"nbt_": "Bearer"}.
+	Words map[string]string
 }
 
 func (t Token) authorization(ctx context.Context, c *Client, _ string) (string, error) {
 	token, err := t.Token.Resolve(ctx)
 	if err != nil {
 		return "", fmt.Errorf("cannot log in to %s: %w", c.opt.Name, err)
+	}
+	for start, word := range t.Words {
+		if strings.HasPrefix(token.Reveal(), start) {
+			t.Word = word
+		}
 	}
 	fill(&t.Word, "Bearer")
 	return t.Word + " " + token.Reveal(), nil

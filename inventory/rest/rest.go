@@ -191,15 +191,19 @@ func (c *Client) call(ctx context.Context, method, path, kind string, body []byt
 	}
 }
 
-// address joins a path to the service's address, and refuses one of another service.
+// address joins a path to the service's address, and refuses one of another service. Of a link
+// to this server only the path counts: behind a proxy a service may take itself for http.
 func (c *Client) address(path string) (string, error) {
-	switch {
-	case strings.HasPrefix(path, "/"):
+	if strings.HasPrefix(path, "/") {
 		return c.base + path, nil
-	case strings.HasPrefix(path, c.base+"/"):
-		return path, nil
 	}
-	return "", fmt.Errorf("%s points to another server, where the credentials do not go", c.opt.Name)
+	own, err := url.Parse(c.base)
+	link, err2 := url.Parse(path)
+	if err != nil || err2 != nil || link.Host != own.Host || link.User != nil || !strings.HasPrefix(link.Path, own.Path+"/") {
+		return "", fmt.Errorf("%s points to another server, where the credentials do not go", c.opt.Name)
+	}
+	link.Scheme = own.Scheme
+	return link.String(), nil
 }
 
 // once sends one request, repeated as the policy says, and decodes its answer.

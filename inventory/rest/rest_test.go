@@ -204,3 +204,21 @@ func TestAddresses(t *testing.T) {
 		}
 	}
 }
+
+// TestLinks: a link to the next page is followed on this server alone, over this connection's
+// scheme.
+func TestLinks(t *testing.T) {
+	c := client(t, func(w http.ResponseWriter, r *http.Request) { fmt.Fprint(w, `{}`) },
+		func(o *rest.Options) {
+			o.Base += "/netbox"
+			o.Auth = rest.Token{Word: "Token", Token: ref(t, "nbt_x"), Words: map[string]string{"nbt_": "Bearer"}}
+		})
+	for link, good := range map[string]bool{
+		"https://" + c.Host() + "/netbox/x?a=1": true, "http://" + c.Host() + "/netbox/x": true, "http://" + c.Host() + "/other/x": false,
+		"http://" + c.Host() + ".evil.example/netbox/x": false, "http://u@" + c.Host() + "/netbox/x": false, "ftp://x": false, "x": false,
+	} {
+		if _, err := c.Get(t.Context(), link, nil); (err == nil) != good {
+			t.Errorf("%s: %v", link, err)
+		}
+	}
+}
