@@ -156,7 +156,7 @@ func define(t *testing.T, l *lib.Libvirt, xml string) lib.Domain {
 	}
 	t.Cleanup(func() {
 		_ = l.DomainDestroy(dom) // it may be off
-		if err := l.DomainUndefine(dom); err != nil {
+		if err := l.DomainUndefineFlags(dom, lib.DomainUndefineNvram); err != nil {
 			t.Error(err)
 		}
 	})

@@ -4,6 +4,7 @@ import (
 	"encoding/xml"
 	"errors"
 	"fmt"
+	"hash/fnv"
 	"slices"
 	"strings"
 )
@@ -44,7 +45,7 @@ func lentDisk(element, mark string, helper domain) (string, error) {
 	if err != nil {
 		return "", fmt.Errorf("cannot read the XML of a disk: %w", err)
 	}
-	place, err := helper.free()
+	place, err := helper.free(mark)
 	if err != nil {
 		return "", err
 	}
@@ -62,26 +63,24 @@ func quoted(s string) string {
 const maxTarget = 255
 
 // free returns a place for one more disk: on the virtio-scsi controller, from which QEMU takes
-// a disk without asking the guest, or else on PCI.
-func (d domain) free() (string, error) {
-	prefix := "vd"
-	if d.scsi {
-		prefix = "sd"
-	}
-	name := ""
-	for i := 1; name == ""; i++ { // the first is the helper's own, should it have one
-		n := prefix + letters(i)
-		if !slices.ContainsFunc(d.disks, func(k disk) bool { return k.target == n }) {
-			name = n
+// a disk without asking the guest, or else on PCI. It begins to look at a place that the mark
+// says: disks that are hung up at the same time do not all want the same one.
+func (d domain) free(mark string) (string, error) {
+	h := fnv.New32a()
+	h.Write([]byte(mark))
+	for i := range maxTarget {
+		n := 1 + (int(h.Sum32()%maxTarget)+i)%maxTarget // 0 is for the helper's own
+		name := "vd" + letters(n)
+		if d.scsi {
+			name = "sd" + letters(n)
 		}
-	}
-	if !d.scsi {
-		return fmt.Sprintf("<target dev='%s' bus='virtio'/>", name), nil
-	}
-	for t := 1; t <= maxTarget; t++ {
-		if !slices.Contains(d.targets, t) {
-			return fmt.Sprintf("<target dev='%s' bus='scsi'/>\n<address type='drive' controller='0' bus='0' target='%d' unit='0'/>", name, t), nil
+		if slices.ContainsFunc(d.disks, func(k disk) bool { return k.target == name }) || d.scsi && slices.Contains(d.targets, n) {
+			continue
 		}
+		if !d.scsi {
+			return fmt.Sprintf("<target dev='%s' bus='virtio'/>", name), nil
+		}
+		return fmt.Sprintf("<target dev='%s' bus='scsi'/>\n<address type='drive' controller='0' bus='0' target='%d' unit='0'/>", name, n), nil
 	}
 	return "", errors.New("the helper has no place for another disk")
 }

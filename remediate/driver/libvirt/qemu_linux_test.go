@@ -23,7 +23,7 @@ func machine(name, uuid, inside, devices string) string {
 <os><type arch='x86_64' machine='q35'>hvm</type>%s</os><devices>%s<memballoon model='none'/></devices></domain>`, name, uuid, inside, devices)
 }
 
-func image(t *testing.T, d *daemon, dir, name string) string {
+func emptyDisk(t *testing.T, d *daemon, dir, name string) string {
 	t.Helper()
 	name = filepath.Join(dir, name)
 	if err := os.WriteFile(name, make([]byte, 1<<20), 0o600); err != nil {
@@ -43,7 +43,7 @@ func TestQEMU(t *testing.T) {
 	dir := d.folder(t)
 	helper := define(t, l, machine("unbrick-helper", "7b0c1f3e-0000-4000-8000-0000000000ff", "", "<controller type='scsi' model='virtio-scsi'/>"))
 	start(t, l, helper)
-	a, b := image(t, d, dir, "a.img"), image(t, d, dir, "b.img")
+	a, b := emptyDisk(t, d, dir, "a.img"), emptyDisk(t, d, dir, "b.img")
 	disk := func(file, dev, bus, more string) string {
 		return fmt.Sprintf(`<disk type='file' device='disk'><driver name='qemu' type='raw' cache='none'/><source file='%s'/><target dev='%s' bus='%s'/>%s</disk>`, file, dev, bus, more)
 	}

@@ -73,22 +73,30 @@ func (in *instance) define(text string) error {
 	return in.say("cannot define domain "+in.dom.Name+" anew", err)
 }
 
+// lendTries is how often a place on the helper is looked for, when another process took it in
+// between.
+const lendTries = 5
+
 // lend hangs the disk on the helper, for as long as that runs.
 func (in *instance) lend(e swap.Entry, name string) error {
 	was, err := readDetail(e.Slot)
 	if err != nil {
 		return err
 	}
-	dom, d, err := in.helper(name)
-	if err != nil {
-		return err
+	for try := 1; ; try++ {
+		dom, d, err := in.helper(name)
+		if err != nil {
+			return err
+		}
+		element, err := lentDisk(was.Disk, e.Mark, d)
+		if err != nil {
+			return err
+		}
+		err = in.DomainAttachDeviceFlags(dom, element, uint32(lib.DomainAffectLive))
+		if err == nil || try == lendTries || !is(err, lib.ErrXMLError, lib.ErrOperationFailed) {
+			return in.say(fmt.Sprintf("cannot hang %s on the helper %s", e.Slot.Volume, name), err)
+		}
 	}
-	element, err := lentDisk(was.Disk, e.Mark, d)
-	if err != nil {
-		return err
-	}
-	err = in.DomainAttachDeviceFlags(dom, element, uint32(lib.DomainAffectLive))
-	return in.say(fmt.Sprintf("cannot hang %s on the helper %s", e.Slot.Volume, name), err)
 }
 
 // recover takes the disk off the helper.
