@@ -125,6 +125,8 @@ type persons struct {
 	Hour   int `yaml:"hour"`
 	Day    int `yaml:"day"`
 	AtOnce int `yaml:"at_once"`
+	// Sites are those of each login, if any are given: for hosts elsewhere two persons are needed.
+	Sites map[string][]string `yaml:"sites"`
 }
 
 // A duration reads "90s" or "15m".

@@ -100,6 +100,9 @@ func (d *desk) special(host string) string {
 		if found = true; h.Tier == inventory.Dependency {
 			return h.Name + " is of the dependency tier"
 		}
+		if sites := d.cfg.Persons.Sites; len(sites) > 0 && !slices.ContainsFunc(sites[d.person.account], func(s string) bool { return inventory.SameName(s, h.Site) }) {
+			return fmt.Sprintf("%s is at %s, which is not among the sites of %s", h.Name, named(h.Site), d.person.account)
+		}
 	}
 	if !found {
 		return host + " is not in the inventory, so nobody knows whether it is of the dependency tier"

@@ -1,7 +1,9 @@
 package main
 
 import (
+	"bufio"
 	"fmt"
+	"time"
 
 	"github.com/urfave/cli/v2"
 )
@@ -64,7 +66,36 @@ func keysShow(c *cli.Context) error {
 	if err != nil {
 		return hinted(err, "no key was shown")
 	}
+	hide := onScreen(c)
 	fmt.Fprintf(c.App.Writer, "host  %s\nid    %s\nkey   %s\n", wanted[0].Host, wanted[0].ID, key.Reveal())
+	hide()
 	say(c, "on the ledger as shown to %s; compare the first 8 digits of the id with the recovery screen", to.Actor)
 	return nil
+}
+
+// shownFor is how long a key stays on a terminal.
+const shownFor = 2 * time.Minute
+
+// onScreen turns to the terminal's other screen, which keeps no history, and returns what waits
+// for Enter, or for shownFor, and turns back. Where the key goes into a file it does nothing.
+func onScreen(c *cli.Context) (hide func()) {
+	if !terminal(c.App.Writer) {
+		return func() {}
+	}
+	const other, back = "\x1b[?1049h\x1b[H", "\x1b[?1049l"
+	fmt.Fprint(c.App.Writer, other)
+	return func() {
+		say(c, "\nEnter hides it; in any case it is hidden in %s", shownFor)
+		enter := make(chan struct{})
+		go func() {
+			bufio.NewReader(c.App.Reader).ReadString('\n') // or the end of the input
+			close(enter)
+		}()
+		select {
+		case <-enter:
+		case <-time.After(shownFor):
+		case <-c.Context.Done():
+		}
+		fmt.Fprint(c.App.Writer, back)
+	}
 }
