@@ -118,11 +118,11 @@ var ways = [...]string{"winrm", "redfish", "ipmi", "amt", remediate.Manual}
 func (l *Lab) fleetCSV() string {
 	var b strings.Builder
 	w := csv.NewWriter(&b)
-	w.Write(append([]string{"name", "serial", "uuid", "mac", "site", "country", "region", "timezone", "opens", "tier", "address"}, ways[:]...))
+	w.Write(append([]string{"name", "serial", "uuid", "mac", "site", "country", "region", "timezone", "opens", "tier", "model", "address"}, ways[:]...))
 	for _, m := range l.members {
 		i := m.inventory()
 		row := []string{i.Name, i.Serial, i.UUID, strings.Join(i.MAC, " "), i.Site, i.Country, i.Region, i.TimeZone, i.Opens,
-			i.Tier.String(), i.Address}
+			i.Tier.String(), i.Labels["model"], i.Address}
 		for _, way := range ways {
 			address := ""
 			for _, r := range i.Routes {

@@ -94,7 +94,7 @@ func newSpec(rng *rand.Rand, i int, k kind, at site) spec {
 	s.Host = inventory.Host{
 		Name: fmt.Sprintf("%s-%05d", at.name, i+1), Serial: b.serial, UUID: b.uuid, MAC: []string{b.mac},
 		Site: at.name, Country: at.country, Region: at.region, TimeZone: at.zone, Opens: at.opens,
-		Tier: tier(rng),
+		Tier: tier(rng), Labels: map[string]string{"model": k.product(at.model)},
 	}
 	if k.swapped {
 		s.board = newBoard(rng)

@@ -39,7 +39,7 @@ func newFront(certificate *tls.Certificate, images string) (*front, error) {
 	}
 	quiet := log.New(io.Discard, "", 0)
 	proxy := httputil.NewSingleHostReverseProxy(&url.URL{Scheme: "http", Host: images})
-	proxy.ErrorLog = quiet
+	proxy.ErrorLog, proxy.Transport = quiet, &http.Transport{DisableKeepAlives: true}
 	f := &front{listener: l, server: &http.Server{Handler: proxy, ErrorLog: quiet, ReadHeaderTimeout: 30 * time.Second}}
 	roots := x509.NewCertPool()
 	roots.AddCert(root)

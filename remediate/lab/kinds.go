@@ -1,6 +1,11 @@
 package lab
 
-import "unbrick/remediate"
+import (
+	"slices"
+
+	"unbrick/remediate"
+	"unbrick/remediate/driver/redfish/redfishtest"
+)
 
 // A kind is what is wrong with a host, and how it can be reached.
 type kind struct {
@@ -43,6 +48,17 @@ func sick(name string, deserves remediate.Verdict, by string, ways ...string) ki
 func (k kind) with(change func(*kind)) kind {
 	change(&k)
 	return k
+}
+
+// product is the model of the host, at a site with servers of a make. Clients have no BMC.
+func (k kind) product(make redfishtest.Model) string {
+	switch {
+	case slices.Contains(k.ways, "amt"):
+		return "OptiPlex 7090"
+	case slices.Contains(k.ways, "redfish") || slices.Contains(k.ways, "ipmi"):
+		return make.Product
+	}
+	return "Latitude 5420"
 }
 
 // kinds lists what can be wrong with hosts behind BMCs that speak Redfish, the most common first.
