@@ -163,6 +163,14 @@ type Source interface {
 	Hosts(ctx context.Context) iter.Seq2[Host, error]
 }
 
+// A Supplement is a Source that says more of hosts, and not which hosts there are: a DHCP server
+// knows printers and telephones too. Beside other sources, what only supplements know is left
+// out and counted.
+type Supplement interface {
+	Source
+	Supplements()
+}
+
 // A RowError is one value that cannot be used, and what would be right in its place.
 type RowError struct {
 	Place  string `json:"place"`            // file

@@ -103,7 +103,11 @@ func (in *intake) loadMerged(ctx context.Context, opts Options, sources []Source
 		}
 	}
 	rows.cut(int(kept))
-	hosts := in.merge(rows, from[:kept], opts.Wins)
+	extra := make([]bool, len(sources))
+	for i, src := range sources {
+		_, extra[i] = src.(Supplement)
+	}
+	hosts := in.merge(rows, from[:kept], extra, opts.Wins)
 	f := &Fleet{Summary: in.sum, Hosts: hosts}
 	return f, f.verdict(opts)
 }

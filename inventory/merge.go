@@ -2,6 +2,7 @@ package inventory
 
 import (
 	"cmp"
+	"fmt"
 	"slices"
 )
 
@@ -23,6 +24,7 @@ type merger struct {
 	in    *intake
 	rows  *list
 	from  []uint16 // of a row, the number of its source
+	extra []bool   // of a source, that it is a Supplement
 	keys  keys
 	set   sets
 	state []fate
@@ -40,8 +42,8 @@ const (
 )
 
 // merge makes hosts of the rows of several sources, in the order of their first rows.
-func (in *intake) merge(rows *list, from []uint16, wins map[string][]string) []Host {
-	m := &merger{in: in, rows: rows, from: from, keys: keysOf(rows, from), set: newSets(rows.n),
+func (in *intake) merge(rows *list, from []uint16, extra []bool, wins map[string][]string) []Host {
+	m := &merger{in: in, rows: rows, from: from, extra: extra, keys: keysOf(rows, from), set: newSets(rows.n),
 		state: make([]fate, rows.n), notes: map[int32][]Conflict{}}
 	m.bothShared()
 	m.join(byKey(m.keys.serial), m.onePerSource)
@@ -50,6 +52,7 @@ func (in *intake) merge(rows *list, from []uint16, wins map[string][]string) []H
 	m.join(byKey(m.keys.name), m.agree)
 	m.contests()
 	m.putBMCsAside()
+	m.putExtrasAside()
 	hosts := m.hosts(wins)
 	m.routesOnce(hosts)
 	m.macsOnce(hosts)
@@ -236,6 +239,32 @@ func (m *merger) joinMACs() {
 		}
 		return true
 	})
+}
+
+// putExtrasAside leaves out what only supplements know, with one warning for each of them.
+func (m *merger) putExtrasAside() {
+	if !slices.Contains(m.extra, true) || !slices.Contains(m.extra, false) {
+		return
+	}
+	rows, first := make([]int, len(m.extra)), make([]int32, len(m.extra))
+	m.set.all(func(c cluster) {
+		if m.state[c[0]] == aside || m.state[c[0]] == ambiguous || slices.ContainsFunc(c, func(r int32) bool { return !m.extra[m.from[r]] }) {
+			return
+		}
+		for _, r := range c {
+			if rows[m.from[r]]++; rows[m.from[r]] == 1 {
+				first[m.from[r]] = r
+			}
+			m.state[r] = aside
+			m.in.sum.Aside++
+		}
+	})
+	for i, n := range rows {
+		if n > 0 {
+			at := origin(m.rows.at(first[i]))
+			m.in.warn(&RowError{Place: at.Place, Reason: fmt.Sprintf("%d hosts are known here alone and left out", n), Want: "them in a source that says which hosts there are, if they are yours"})
+		}
+	}
 }
 
 // warn notes a value of a row that is not used.

@@ -377,3 +377,21 @@ func BenchmarkMerge(b *testing.B) {
 		runtime.KeepAlive(f)
 	}
 }
+
+// extra is a source that only supplements.
+type extra struct{ rows }
+
+func (extra) Supplements() {}
+
+func TestSupplements(t *testing.T) {
+	sources := table(t, "cmdb: PC1 mac=1\n cmdb: PC2\n dhcp: other mac=1 addr=10.0.0.1\n dhcp: printer mac=7\n dhcp: phone")
+	dhcp := extra{sources[1].(rows)}
+	f, err := inventory.Load(t.Context(), inventory.Options{}, sources[0], dhcp)
+	if err != nil || shape(f.Hosts) != "PC1=cmdb1+dhcp1 PC2=cmdb2" || f.Aside != 2 || !strings.Contains(f.Warnings.Lines()[0], "2 hosts are known here alone") {
+		t.Errorf("%s, %v, %q", shape(f.Hosts), err, f.Warnings.Lines())
+	}
+	addsUp(t, f)
+	if f, err = inventory.Load(t.Context(), inventory.Options{}, dhcp); err != nil || len(f.Hosts) != 3 {
+		t.Errorf("alone it is a source like others: %v", err)
+	}
+}
