@@ -122,6 +122,9 @@ func carryOut(c *cli.Context, cfg *config, fleet *inventory.Fleet, id string) (e
 
 // treat begins the run, or goes on with it, until it ends or first is closed.
 func (k *kit) treat(ctx context.Context, c *cli.Context, fleet *inventory.Fleet, id string, first <-chan struct{}) (engine.Summary, error) {
+	if err := k.cfg.readPlaces(time.Now()); err != nil {
+		return engine.Summary{}, err
+	}
 	r, err := k.store.Begin(ctx, engine.Run{
 		ID: id, Playbook: k.playbook.Name, Source: k.playbook.Source(), FleetDigest: digest(fleet, c.String("only")),
 		Ladder: k.ladder(),
@@ -193,9 +196,18 @@ func (k *kit) engine(c *cli.Context, run string, events func(engine.Event)) *eng
 		Every:     every(time.Duration(k.cfg.Soak)),
 		Halt:      stopRules(stop),
 		Baselines: schedule.NewRates().Baselines(),
+		Plan:      k.plan(),
 		Events:    events, Log: k.log,
 		Executor: c.String("as"), Sites: strings.FieldsFunc(c.String("sites"), func(r rune) bool { return r == ',' || r == ' ' }),
 	})
+}
+
+// plan is what the order of hosts is made anew from while the run goes on.
+func (k *kit) plan() *schedule.Options {
+	o := k.cfg.planOptions(time.Time{}) // the engine knows when the run began
+	o.Ladder = k.ladder()
+	o.Limits.PerHour = nil // of starts that the engine does not count
+	return &o
 }
 
 // sayUnused names the ways in that the inventory has and the run does not use.

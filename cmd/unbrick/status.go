@@ -10,6 +10,7 @@ import (
 
 	"unbrick/remediate"
 	"unbrick/remediate/engine"
+	"unbrick/remediate/schedule/forecast"
 	"unbrick/remediate/schedule/halt"
 )
 
@@ -30,16 +31,40 @@ func status(c *cli.Context) error {
 		if err != nil {
 			return hinted(err, "unbrick run begins one; --state names the file that holds it")
 		}
+		f, err := outlook(c, store, st)
+		if err != nil {
+			return err
+		}
 		if c.Bool("json") {
-			return printJSON(c, st)
+			return printJSON(c, statusReport{st, f})
 		}
 		fmt.Fprintf(c.App.Writer, "run %s of %s, begun %s: %s\n", st.Run.ID, st.Run.Playbook, st.Run.Started.UTC().Format(time.RFC3339), standing(st))
 		fmt.Fprintf(c.App.Writer, "%s\n\n", summary(st.Count))
 		printSites(c.App.Writer, st.Sites)
+		printGates(c.App.Writer, st.Sites)
+		printOutlook(c.App.Writer, st, f)
 		printHalts(c.App.Writer, st.Halts)
 		printWaits(c.App.Writer, st)
 		return nil
 	})
+}
+
+// A statusReport is what unbrick status --json prints. Scripts rely on its names.
+type statusReport struct {
+	engine.Status
+	Forecast *forecast.Forecast `json:"forecast,omitempty"`
+}
+
+// printGates says which sites come first, and which have hosts that are held.
+func printGates(w io.Writer, sites []engine.SiteStatus) {
+	for _, s := range sites {
+		if s.Pin != nil {
+			fmt.Fprintf(w, "%s comes first until %s, by %s\n", named(s.Site), s.Pin.Until.UTC().Format(clockLayout+" MST"), s.Pin.By)
+		}
+		if s.Gated && s.Todo > 0 {
+			fmt.Fprintf(w, "%s: ordinary hosts are held until those that they depend on have ended; unbrick pin %s --anyway --until 6h does not wait\n", named(s.Site), s.Site)
+		}
+	}
 }
 
 // printHalts says what is halted, at which level and why, with the last outcomes.

@@ -80,6 +80,7 @@ func (w *worker) lines(ctx context.Context, tx *sql.Tx, size int, u *usage) ([]*
 		l := &line{size: size}
 		err := tx.QueryRowContext(ctx, `SELECT way, model, ord, host FROM hosts WHERE run = $1 AND state = 'todo' AND held = 0 AND `+query+
 			` ORDER BY way, model, ord, host LIMIT 1`, args...).Scan(&l.way, &l.model, &l.first.order, &l.first.Host)
+		l.first.way = l.way
 		if err == sql.ErrNoRows {
 			return all, nil
 		}
@@ -87,7 +88,7 @@ func (w *worker) lines(ctx context.Context, tx *sql.Tx, size int, u *usage) ([]*
 			return nil, err
 		}
 		if l.way != unlabelled {
-			if u.ringed(l.way) {
+			if u.watches(l.way) {
 				l.shut = u.watch.sites[l.way]
 			}
 			all = append(all, l)
@@ -130,7 +131,11 @@ func (l *line) next() candidate {
 	return l.first
 }
 
+// before says which comes first: what is to be put back, or gone on with, has no way.
 func before(a, b candidate) bool {
+	if (a.way == "") != (b.way == "") {
+		return a.way == ""
+	}
 	return cmp.Or(cmp.Compare(a.order, b.order), cmp.Compare(a.Host, b.Host)) < 0
 }
 

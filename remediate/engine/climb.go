@@ -44,6 +44,7 @@ func (t *treatment) another() (on remediate.Climb, next inventory.Route, ok bool
 
 // goOn gives the host back, to be taken by its next way when that has a place for it.
 func (t *treatment) goOn(on remediate.Climb, next inventory.Route) error {
+	round := t.climb.Round
 	t.climb = on
 	l := labelOf(t.row.host, next)
 	ctx := context.WithoutCancel(t.ctx)
@@ -55,7 +56,7 @@ func (t *treatment) goOn(on remediate.Climb, next inventory.Route) error {
 		if err != nil || n == 0 {
 			return err
 		}
-		if err := t.outcome(ctx, tx); err != nil {
+		if err := t.outcome(ctx, tx, round); err != nil {
 			return err
 		}
 		return move(ctx, tx, t.Run, t.row.host.Site, "running", "todo", 1)

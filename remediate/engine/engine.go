@@ -25,6 +25,7 @@ import (
 
 	"unbrick/playbooks"
 	"unbrick/remediate"
+	"unbrick/remediate/schedule"
 	"unbrick/remediate/schedule/halt"
 )
 
@@ -62,6 +63,10 @@ type Engine struct {
 	Watch time.Duration // how long hosts that were fixed are looked after; 0: not at all
 	Look  time.Duration // how often hosts that wait, or are looked after, are looked at; 1 min if 0
 
+	// Plan is what the order of hosts is made anew from while the run goes on, if it is there:
+	// its Start is that of the run. Otherwise it stays as it is.
+	Plan   *schedule.Options
+	Replan time.Duration // how often; 30 s if 0
 	// Baselines are the shares of failures that ways are known for. If they are there, hosts of
 	// one way and model are begun in rings, and what fails together is halted: see package halt.
 	Baselines map[string]float64
@@ -162,6 +167,7 @@ func New(e Engine) *Engine {
 	fill(&e.Lease, 15*time.Second)
 	fill(&e.Poll, 200*time.Millisecond)
 	fill(&e.Look, time.Minute)
+	fill(&e.Replan, 30*time.Second)
 	if e.Log == nil {
 		e.Log = slog.New(slog.DiscardHandler)
 	}

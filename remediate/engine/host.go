@@ -271,7 +271,7 @@ func (t *treatment) end() error {
 			err = move(ctx, tx, t.Run, t.row.host.Site, "running", string(t.verdict), 1)
 		}
 		if err == nil {
-			err = t.outcome(ctx, tx)
+			err = t.outcome(ctx, tx, t.climb.Round)
 		}
 		if err == nil && t.verdict.Done() {
 			column := "on_time"

@@ -11,9 +11,10 @@ import (
 
 // A usage is how much of what is limited is in use, as this transaction will leave it.
 type usage struct {
-	limits Limits
-	ladder remediate.Ladder
-	watch  *watch // nil: no rings
+	limits  Limits
+	ladder  remediate.Ladder
+	watches func(way string) bool
+	watch   *watch
 
 	sites, ways, subnets, images, persons map[string]int
 	cohorts                               map[cohort]int
@@ -25,14 +26,11 @@ type cohort struct{ way, model string }
 // usage counts the hosts in flight of all processes, and those that wait. It holds while the
 // transaction does, if that is exclusive.
 func (w *worker) usage(ctx context.Context, tx *sql.Tx, m *watch) (*usage, error) {
-	u := &usage{limits: w.Limits, ladder: w.Ladder, sites: map[string]int{}, ways: map[string]int{},
+	u := &usage{limits: w.Limits, ladder: w.Ladder, watches: w.watches, watch: m, sites: map[string]int{}, ways: map[string]int{},
 		subnets: map[string]int{}, images: map[string]int{}, persons: map[string]int{},
 		cohorts: map[cohort]int{}}
-	if w.Baselines != nil {
-		u.watch = m
-	}
 	l := w.Limits
-	limited := u.watch != nil || l.PerSubnet+l.ImagesPerSite+l.PerTechnician > 0 ||
+	limited := w.Baselines != nil || l.PerSubnet+l.ImagesPerSite+l.PerTechnician > 0 ||
 		slices.ContainsFunc(w.Ladder, func(r remediate.Rung) bool { return r.Hosts > 0 })
 	if !limited {
 		return u, nil
@@ -105,17 +103,12 @@ func (u *usage) full(way, model string) bool {
 	if way == "" {
 		return false
 	}
-	if u.ringed(way) {
+	if u.watches(way) {
 		if n := u.watch.Cap(way, model); n >= 0 && u.cohorts[cohort{way, model}] >= n {
 			return true
 		}
 	}
 	return over(u.ladder.Rung(way).Hosts, u.ways[way])
-}
-
-// ringed says whether hosts of a way are watched in cohorts. What a person does is not.
-func (u *usage) ringed(way string) bool {
-	return u.watch != nil && way != "" && way != remediate.Manual
 }
 
 func over(limit, n int) bool { return limit > 0 && n >= limit }
@@ -131,7 +124,7 @@ func (u *usage) admits(c candidate) bool {
 		return false
 	case c.way == "":
 		return true
-	case u.ringed(c.way) && u.watch.stopped(c.way, c.model, c.site),
+	case u.watches(c.way) && u.watch.stopped(c.way, c.model, c.site),
 		remediate.OutOfBand(c.way) && c.subnet != "" && over(u.limits.PerSubnet, u.subnets[c.subnet]),
 		remediate.Streams(c.way) && over(u.limits.ImagesPerSite, u.images[c.site]):
 		return false

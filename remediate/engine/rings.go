@@ -16,8 +16,8 @@ import (
 
 // outcome writes down how a treatment ended that says something of its way. It belongs into the
 // transaction that ends the treatment: neither is without the other.
-func (t *treatment) outcome(ctx context.Context, tx *sql.Tx) error {
-	result, ok := t.result()
+func (t *treatment) outcome(ctx context.Context, tx *sql.Tx, round int) error {
+	result, ok := t.result(round)
 	if !ok {
 		return nil
 	}
@@ -25,9 +25,10 @@ func (t *treatment) outcome(ctx context.Context, tx *sql.Tx) error {
 }
 
 // result says what the end of the treatment means for others by the same way. Hosts that came
-// back by themselves, were left alone or cancelled mean nothing, nor does what a person did.
-func (t *treatment) result() (halt.Result, bool) {
-	if t.route == "" || t.route == remediate.Manual || t.cancelled || t.then != "" {
+// back by themselves, were left alone or cancelled mean nothing, nor does what a person did, nor
+// that a way which failed at a host does so in the next round.
+func (t *treatment) result(round int) (halt.Result, bool) {
+	if t.route == "" || t.route == remediate.Manual || t.cancelled {
 		return "", false
 	}
 	switch t.verdict {
@@ -38,10 +39,13 @@ func (t *treatment) result() (halt.Result, bool) {
 	case remediate.Unconfirmed:
 		return halt.Bad, true
 	case remediate.Failed:
-		if t.begun {
-			return halt.Bad, true
+		if t.then != "" { // it did what it could: another way goes on
+			return "", false
 		}
-		return halt.Infra, true
+		if t.begun && !t.final {
+			return halt.Bad, round == 0
+		}
+		return halt.Infra, round == 0 // out of reach, or no way would have done better: nobody has the key
 	}
 	return "", false
 }
@@ -54,6 +58,12 @@ func writeOutcome(ctx context.Context, tx *sql.Tx, in ids, way string, result ha
 		FROM hosts WHERE run = $1 AND host = $2 ON CONFLICT DO NOTHING`,
 		in.Run, in.Host, in.Attempt, string(result), way, reason, time.Now().UnixMilli())
 	return err
+}
+
+// watches says whether hosts of a way are watched in cohorts. What persons do is not, nor a way
+// that fails more often than not: three that failed say nothing of the fourth.
+func (e *Engine) watches(way string) bool {
+	return e.Baselines != nil && way != "" && way != remediate.Manual && e.Baselines[way] <= 0.5
 }
 
 // A watch is the state of the cohorts of a run, as it was when so many outcomes were counted.
@@ -97,7 +107,7 @@ func (w *worker) count(ctx context.Context, tx *sql.Tx) (*watch, error) {
 			m.seq, w.run.ID, o.Host, o.attempt, string(o.Result)); err != nil {
 			return nil, err
 		}
-		if w.Baselines != nil {
+		if w.watches(o.Way) {
 			halts = append(halts, m.Add(o.Outcome)...)
 			for _, s := range scopesOf(o.Outcome) {
 				touched[s] = true
@@ -204,17 +214,13 @@ func (w *worker) barred(ctx context.Context, tx *sql.Tx, p position) (n int, err
 		return 0, err
 	}
 	defer rows.Close()
-	u := &usage{}
-	if w.Baselines != nil {
-		u.watch = p.watch
-	}
 	for rows.Next() {
 		var way, model, site string
 		var gated, hosts int
 		if err := rows.Scan(&way, &model, &site, &gated, &hosts); err != nil {
 			return 0, err
 		}
-		if gated == 1 || u.ringed(way) && u.watch.stopped(way, model, site) {
+		if gated == 1 || w.watches(way) && p.watch.stopped(way, model, site) {
 			n += hosts
 		}
 	}

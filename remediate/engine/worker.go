@@ -53,6 +53,9 @@ const (
 	hostFlow   = "host"
 )
 
+// firstPlan is how long the first hosts wait for their order.
+const firstPlan = 10 * time.Second
+
 // unwind is how long stages get to return when they are cut off.
 const unwind = 20 * time.Second
 
@@ -82,6 +85,13 @@ func (w *worker) work(ctx context.Context) (err error) {
 	looking, stopLooking := context.WithCancel(ctx)
 	var looks sync.WaitGroup
 	looks.Go(func() { w.lookAfter(looking) })
+	planned := make(chan struct{})
+	looks.Go(func() { w.planAhead(looking, sync.OnceFunc(func() { close(planned) })) })
+	select { // the first hosts are those of the plan, unless that takes long
+	case <-planned:
+	case <-time.After(firstPlan):
+	case <-ctx.Done():
+	}
 	err = w.loop(ctx)
 	stopLooking()
 	looks.Wait()

@@ -1,0 +1,82 @@
+package main
+
+import (
+	"fmt"
+	"io"
+	"text/tabwriter"
+	"time"
+
+	"github.com/urfave/cli/v2"
+
+	"unbrick/remediate"
+	"unbrick/remediate/engine"
+	"unbrick/remediate/schedule/forecast"
+)
+
+const (
+	// outlookRuns is few: whoever asks how a run stands waits for it.
+	outlookRuns = 5
+	// mostOutlook is how many hosts a run may have to be looked ahead for by the way.
+	mostOutlook = 300_000
+)
+
+// outlook looks ahead from where a run stands, with what it has learnt. It is nil if there is
+// nothing to do any more, or too much to look at in passing.
+func outlook(c *cli.Context, store *engine.Store, st engine.Status) (*forecast.Forecast, error) {
+	if st.Todo+st.Running+st.Verdicts[remediate.Waiting] == 0 || st.Hosts > mostOutlook {
+		return nil, nil
+	}
+	p, err := planning(c, store, st)
+	if err != nil {
+		return nil, err
+	}
+	f := forecast.Look(p.Counts(), lookOptions(st, time.Now()))
+	return &f, nil
+}
+
+// planning plans a run as the configuration says.
+func planning(c *cli.Context, store *engine.Store, st engine.Status) (*engine.Planning, error) {
+	cfg, err := settings(c)
+	if err != nil {
+		return nil, err
+	}
+	if err := cfg.readPlaces(st.Run.Started); err != nil {
+		return nil, err
+	}
+	return store.Planning(c.Context, st.Run.ID, cfg.planOptions(st.Run.Started))
+}
+
+func lookOptions(st engine.Status, now time.Time) forecast.Options {
+	o := forecast.Options{Now: now, Runs: outlookRuns, NoChanges: true, Back: map[string]forecast.Back{}}
+	for _, s := range st.Sites {
+		ended := s.Hosts - s.Todo - s.Running - s.Verdicts[remediate.Waiting]
+		o.Back[s.Site] = forecast.Back{Hosts: ended, OnTime: s.OnTime}
+	}
+	return o
+}
+
+// printOutlook sets the forecast against the opening of each site that has something to do.
+func printOutlook(w io.Writer, st engine.Status, f *forecast.Forecast) {
+	if f == nil {
+		return
+	}
+	open := map[string]bool{}
+	for _, s := range st.Sites {
+		open[s.Site] = s.Todo+s.Running+s.Verdicts[remediate.Waiting] > 0
+	}
+	fmt.Fprintln(w, "\nwhat is to be expected, if it goes on like this:")
+	tw := tabwriter.NewWriter(w, 0, 0, 2, ' ', 0)
+	fmt.Fprintln(tw, "site\topens there\thosts\tback by then\tlate\twhat keeps the others")
+	for _, l := range f.Sites {
+		if !open[l.Name] {
+			continue
+		}
+		opens, back := "not known", "–"
+		if !l.Due.IsZero() {
+			opens, back = l.Due.Format(clockLayout+" MST"), bandText(l.OnTime)
+		}
+		fmt.Fprintf(tw, "%s\t%s\t%d\t%s\t%d\t%s\n", named(l.Name), opens, l.Hosts+l.NoDue, back, max(0, l.Hosts-l.OnTime.P50), l.Limit)
+	}
+	tw.Flush()
+	fmt.Fprintf(w, "the last is done about %s\n", f.End[1].UTC().Format(clockLayout+" MST"))
+}
