@@ -93,12 +93,9 @@ func loadFleet(c *cli.Context, cfg *config) (*inventory.Fleet, error) {
 // only leaves the hosts that fit the selector. The digest of the fleet stays that of the
 // whole file: the same file with another selector is the same run with more hosts.
 func only(fleet *inventory.Fleet, selector string) error {
-	if selector == "" {
-		return nil
-	}
-	sel, err := inventory.ParseSelector(selector)
-	if err != nil {
-		return hinted(err, "write --only 'site=SYD,AKL tier=critical'")
+	sel, err := parseOnly(selector)
+	if sel == nil {
+		return err
 	}
 	kept := fleet.Hosts[:0]
 	for _, h := range fleet.Hosts {
@@ -111,6 +108,15 @@ func only(fleet *inventory.Fleet, selector string) error {
 	}
 	fleet.Hosts = kept
 	return nil
+}
+
+// parseOnly reads --only; nil if it is empty.
+func parseOnly(selector string) (*inventory.Selector, error) {
+	if selector == "" {
+		return nil, nil
+	}
+	sel, err := inventory.ParseSelector(selector)
+	return sel, hinted(err, "write --only 'site=SYD,AKL tier=critical'")
 }
 
 func csvSource(cfg *config, file string) (inventory.Source, error) {

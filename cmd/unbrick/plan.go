@@ -15,7 +15,7 @@ import (
 func planCommand() *cli.Command {
 	return &cli.Command{
 		Name: "plan", Usage: "who first and why, who is back when their site opens, and what would save the others; nothing is touched", Action: plan,
-		Flags: append(fleetFlags(), playbookFlag(), jsonFlag(),
+		Flags: append(append(fleetFlags(), simulateFlags()...), playbookFlag(), jsonFlag(),
 			&cli.BoolFlag{Name: "all", Usage: "list every site and host, not the first"},
 			&cli.TimestampFlag{Name: "at", Layout: time.RFC3339, Usage: "plan as if it were `TIME`, as 2024-07-19T06:00:00Z"},
 			&cli.StringFlag{Name: "what-if", Usage: "show what `CHANGES` would do, as slots=60,technicians.SYD=8"},
@@ -24,7 +24,8 @@ func planCommand() *cli.Command {
 		Description: `   unbrick plan -i fleet.csv
    unbrick plan -i fleet.csv --only 'site=SYD' --all
    unbrick plan -i fleet.csv --what-if slots=60,technicians.SYD=8
-   unbrick plan -i fleet.csv --html plan.html`,
+   unbrick plan -i fleet.csv --html plan.html
+   unbrick plan --simulate --seeds 5 --html rules.html`,
 	}
 }
 
@@ -72,6 +73,9 @@ func plan(c *cli.Context) error {
 	if _, err := arguments(c, 0, 0); err != nil {
 		return err
 	}
+	if c.Bool("simulate") {
+		return simulated(c)
+	}
 	cfg, err := settings(c)
 	if err != nil {
 		return err
@@ -84,16 +88,24 @@ func plan(c *cli.Context) error {
 	if err != nil {
 		return err
 	}
-	fleet, err := loadFleet(c, cfg)
+	now := planTime(c)
+	if err := cfg.readPlaces(now); err != nil {
+		return err
+	}
+	n, err := takeCensus(c, cfg, planVariants(cfg, now, changes)...)
 	if err != nil {
 		return err
 	}
-	now := planTime(c)
-	n := held(fleet.Hosts, planVariants(cfg, now, changes)...)
 	p := n.plan(now, planWish{seed: c.Uint64("seed"), order: shownHosts, changes: changes, all: c.Bool("all") || c.Bool("json")})
 	p.Playbook = pb.Name
 	if p.WhatIf != nil && p.WhatIf.err != nil {
 		return hinted(p.WhatIf.err, whatIfHint)
+	}
+	if file := c.String("html"); file != "" {
+		if err := drawPlan(file, p, n, c.Uint64("seed")); err != nil {
+			return err
+		}
+		say(c, "drawn into %s", file)
 	}
 	if c.Bool("json") {
 		return printJSON(c, p)

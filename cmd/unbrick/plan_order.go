@@ -1,11 +1,9 @@
 package main
 
 import (
-	"container/heap"
 	"time"
 
 	"unbrick/inventory"
-	"unbrick/remediate"
 	"unbrick/remediate/schedule"
 )
 
@@ -23,34 +21,17 @@ type planLine struct {
 	Routes []inventory.Route `json:"routes"`
 }
 
-// longestPlan bounds how far an order looks: hosts that are not begun by then never are.
-const longestPlan = 90 * 24 * time.Hour
-
 // order returns the first hosts as they would be begun if every treatment took as long as it
 // does on average and none failed, then those that are not in the plan; at most of them in all.
 func (n *census) order(most int) []planLine {
+	lines := make([]planLine, 0, min(most, n.total))
 	f := n.fleets[0]
-	p, now := schedule.NewPlanner(f), f.Start
-	var flying flights
-	var lines []planLine
-	for len(lines) < min(most, f.Hosts()) && now.Sub(f.Start) < longestPlan {
-		taken := p.Take(now, min(most, f.Hosts())-len(lines))
-		for _, c := range taken {
-			lines = append(lines, n.line(c, now))
-			hours, _ := f.Rates.Mean(c.Way, c.Model)
-			heap.Push(&flying, flight{now.Add(time.Duration(hours * float64(time.Hour))), c.Host, c.Way})
+	for s := range schedule.NewPlanner(f).Order(f.Start) {
+		if len(lines) == most {
+			break
 		}
-		if len(taken) > 0 {
-			continue
-		}
-		now = now.Add(time.Minute) // a way may have to wait for its rate
-		if len(flying) > 0 && flying[0].lands.After(now) {
-			now = flying[0].lands
-		}
-		for len(flying) > 0 && !flying[0].lands.After(now) {
-			c := heap.Pop(&flying).(flight)
-			p.Done(schedule.Outcome{Host: c.host, Way: c.way, Verdict: remediate.Fixed}) // of this plan: it is known
-		}
+		lines = append(lines, planLine{Name: s.Host, Site: s.Site, Tier: s.Tier, Due: s.Due, Known: !s.Due.IsZero(), Begins: s.At.UTC(),
+			Latest: s.Latest, Way: s.Way, Why: s.Why(), Routes: n.hosts[s.Index].Routes})
 	}
 	for i := range n.hosts {
 		if why, out := n.out[i]; out && len(lines) < most {
@@ -59,30 +40,4 @@ func (n *census) order(most int) []planLine {
 		}
 	}
 	return lines
-}
-
-func (n *census) line(c schedule.Choice, now time.Time) planLine {
-	return planLine{Name: c.Host, Site: c.Site, Tier: c.Tier, Due: c.Due, Known: !c.Due.IsZero(), Begins: now.UTC(), Latest: c.Latest,
-		Way: c.Way, Why: c.Why(), Routes: n.hosts[c.Index].Routes}
-}
-
-// A flight is a treatment that is under way.
-type flight struct {
-	lands     time.Time
-	host, way string
-}
-
-// flights is a heap, the next to land on top.
-type flights []flight
-
-func (f flights) Len() int { return len(f) }
-func (f flights) Less(i, j int) bool {
-	return f[i].lands.Before(f[j].lands) || f[i].lands.Equal(f[j].lands) && f[i].host < f[j].host
-}
-func (f flights) Swap(i, j int) { f[i], f[j] = f[j], f[i] }
-func (f *flights) Push(x any)   { *f = append(*f, x.(flight)) }
-func (f *flights) Pop() any {
-	last := (*f)[len(*f)-1]
-	*f = (*f)[:len(*f)-1]
-	return last
 }

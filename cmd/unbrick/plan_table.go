@@ -121,7 +121,7 @@ func (s planSite) startBy(now time.Time) string {
 	case s.Latest.IsZero():
 		return "–"
 	case s.Latest.Before(now):
-		return "too late now"
+		return "was " + s.Latest.Format("Mon 15:04")
 	}
 	return s.Latest.Format("Mon 15:04")
 }
