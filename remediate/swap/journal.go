@@ -23,7 +23,10 @@ type Entry struct {
 	Address  string    `json:"address"` // of the route
 	Mark     string    `json:"mark"`    // what the volume is known by on a helper
 	Slot     Slot      `json:"slot"`
+	Snapshot bool      `json:"snapshot,omitempty"` // one is made of the volume, called as the mark
 	At       time.Time `json:"at"`
+
+	Ended bool `json:"-"` // the instance runs with its volume again
 }
 
 // A Journal holds what was swapped and how to undo it. Its records are never changed:
@@ -39,22 +42,31 @@ func NewJournal(r Records) *Journal { return &Journal{r} }
 // Current returns the entry of an instance that has not ended; Number is 0 if there is none.
 // last is the number of the last one, ended or not.
 func (j *Journal) Current(ctx context.Context, instance string) (e Entry, last int, err error) {
-	for n := 1; ; n++ {
-		var next Entry
-		err := j.load(ctx, key("swap", instance, n), &next)
+	all, err := j.of(ctx, instance)
+	if n := len(all); n > 0 && !all[n-1].Ended {
+		e = all[n-1]
+	}
+	return e, len(all), err
+}
+
+// of returns the entries of an instance, oldest first. All but the last have ended.
+func (j *Journal) of(ctx context.Context, instance string) (all []Entry, err error) {
+	for {
+		var e Entry
+		n := len(all) + 1
+		err := j.load(ctx, key("swap", instance, n), &e)
 		if errors.Is(err, fs.ErrNotExist) {
-			return e, n - 1, nil
+			return all, nil
 		}
 		if err != nil {
-			return Entry{}, 0, err
+			return nil, err
 		}
-		switch _, err := j.records.Load(ctx, key("swapend", instance, n)); {
-		case err == nil:
-		case errors.Is(err, fs.ErrNotExist):
-			e = next
-		default:
-			return Entry{}, 0, fmt.Errorf("cannot read the journal of swaps: %w", err)
+		_, err = j.records.Load(ctx, key("swapend", instance, n))
+		if err != nil && !errors.Is(err, fs.ErrNotExist) {
+			return nil, fmt.Errorf("cannot read the journal of swaps: %w", err)
 		}
+		e.Ended = err == nil
+		all = append(all, e)
 	}
 }
 
@@ -93,25 +105,23 @@ func (j *Journal) End(ctx context.Context, e Entry) error {
 	return nil
 }
 
-// Open returns every entry that has not ended: what there is to put back.
-func (j *Journal) Open(ctx context.Context) ([]Entry, error) {
-	var open []Entry
+// All returns every entry. What has not ended is to be put back, by Leave; a snapshot is there
+// whether or not its entry has ended.
+func (j *Journal) All(ctx context.Context) (all []Entry, err error) {
 	for shard := range shards {
 		names, err := j.listed(ctx, shard)
 		if err != nil {
 			return nil, err
 		}
 		for _, name := range names {
-			e, _, err := j.Current(ctx, name)
+			entries, err := j.of(ctx, name)
 			if err != nil {
 				return nil, err
 			}
-			if e.Number > 0 {
-				open = append(open, e)
-			}
+			all = append(all, entries...)
 		}
 	}
-	return open, nil
+	return all, nil
 }
 
 // shards are so many that a thousand swaps at once are not in each other's way.

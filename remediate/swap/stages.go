@@ -29,7 +29,7 @@ func (d *Driver) Observe(ctx context.Context, t remediate.Target) (remediate.Pos
 		}
 		d.queue.give(helper, v.ID())
 	}
-	s, err := v.Look(ctx, slot)
+	s, err := v.Look(ctx, Entry{Slot: slot})
 	if err != nil {
 		return remediate.Posture{}, err
 	}
@@ -64,7 +64,7 @@ func (d *Driver) Enter(ctx context.Context, t remediate.Target, _ remediate.Imag
 // is back on its instance in another way: then it was put back, and nobody could say so.
 func (d *Driver) begin(ctx context.Context, v *visit) error {
 	if v.entry.Number > 0 {
-		s, err := v.Look(ctx, v.entry.Slot)
+		s, err := v.Look(ctx, v.entry)
 		if err != nil || s.Volume != Own {
 			return err
 		}
@@ -83,7 +83,7 @@ func (d *Driver) begin(ctx context.Context, v *visit) error {
 	}
 	v.entry, err = d.journal.Begin(ctx, Entry{
 		Way: d.opt.Way, Instance: v.ID(), Run: v.target.Run, Host: v.target.Host.Name,
-		Address: v.target.Route.Address, Slot: slot, At: time.Now().UTC(),
+		Address: v.target.Route.Address, Slot: slot, Snapshot: d.opt.Snapshot, At: time.Now().UTC(),
 	})
 	return err
 }
@@ -142,11 +142,11 @@ const maxSteps = 12
 // climb does what the table says until it is done, and returns the last state.
 func (d *Driver) climb(ctx context.Context, v *visit, table []rule) (State, error) {
 	for steps := 0; ; {
-		s, err := v.Look(ctx, v.entry.Slot)
+		s, err := v.Look(ctx, v.entry)
 		if err != nil {
 			return s, err
 		}
-		switch step := next(table, s); step {
+		switch step := next(table, v.entry, s); step {
 		case done:
 			return s, nil
 		case wait:

@@ -27,6 +27,8 @@ type State struct {
 	Power  Power
 	Volume Place
 	On     string // what has it, when it is Lent or Elsewhere
+
+	Snapshot bool // the one that the entry asks for is there
 }
 
 // A Step is one change.
@@ -35,6 +37,7 @@ type Step string
 // The steps. All but Lend and Recover are done to the instance.
 const (
 	Stop    Step = "stop"    // without asking Windows, which does not answer
+	Snap    Step = "snap"    // make a snapshot of the volume, called as the entry's mark
 	Release Step = "release" // take the volume off its instance
 	Lend    Step = "lend"    // hang it on the helper, with the mark of the entry
 	Recover Step = "recover" // take it off the helper
@@ -55,6 +58,9 @@ type rule struct {
 	power  Power // empty: any
 	step   Step
 }
+
+// unsafe says that a step has to wait for a snapshot that is asked for and not there.
+func (e Entry) unsafe(step Step, s State) bool { return step == Release && e.Snapshot && !s.Snapshot }
 
 // entering leads to a volume that hangs on a helper.
 var entering = []rule{
@@ -79,9 +85,13 @@ var leaving = []rule{
 }
 
 // next returns the step of a table for a state.
-func next(table []rule, s State) Step {
+func next(table []rule, e Entry, s State) Step {
 	for _, r := range table {
-		if r.volume == s.Volume && (r.power == "" || r.power == s.Power) {
+		switch {
+		case r.volume != s.Volume || r.power != "" && r.power != s.Power:
+		case e.unsafe(r.step, s):
+			return Snap
+		default:
 			return r.step
 		}
 	}

@@ -41,10 +41,11 @@ type Instance interface {
 	// secret. It refuses an instance whose volume must not be swapped, and says what to do
 	// instead; it is called while the volume is its own, before anything is changed.
 	Describe(ctx context.Context) (Slot, error)
-	// Look says how instance and volume stand now. With the zero Slot, where nobody knows which
-	// volume is meant, it says Own and the power.
-	Look(ctx context.Context, s Slot) (State, error)
-	// Do does one step, or sets it going: Look tells. Only Lend and Recover have a helper.
+	// Look says how instance and volume of an entry stand now. With the zero Entry, where nobody
+	// knows which volume is meant, it says Own and the power.
+	Look(ctx context.Context, e Entry) (State, error)
+	// Do does one step, or sets it going: Look then says Changing or Moving until it is done, also
+	// to another process. Only Lend and Recover have a helper.
 	Do(ctx context.Context, step Step, e Entry, helper string) error
 	// Helpers returns the helpers that can take the volume, and what each has now.
 	Helpers(ctx context.Context) ([]Helper, error)
@@ -91,6 +92,10 @@ type Options struct {
 	Desk     Desk
 	Records  Records
 	Prober   remediate.Prober // nil: whether Windows is up is not asked again before it is stopped
+
+	// Snapshot has a snapshot made of each volume before it is moved. It stays when all is done:
+	// Journal.All names it.
+	Snapshot bool
 
 	PerHelper int           // volumes on one helper at once; 10 if 0
 	Every     time.Duration // how often to look how a step goes; 2 s if 0

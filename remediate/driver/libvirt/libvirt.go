@@ -123,21 +123,25 @@ func (in *instance) xml(dom lib.Domain, flags lib.DomainXMLFlags) (domain, error
 }
 
 // Look implements swap.Instance.
-func (in *instance) Look(ctx context.Context, s swap.Slot) (swap.State, error) {
+func (in *instance) Look(_ context.Context, e swap.Entry) (swap.State, error) {
 	power, err := in.power(in.dom)
-	if err != nil || s.Volume == "" {
-		return swap.State{Power: power, Volume: swap.Own}, err
+	own := swap.State{Power: power, Volume: swap.Own}
+	if err != nil || e.Slot.Volume == "" {
+		return own, err
 	}
-	has, err := in.has(power, s.Volume)
+	has, err := in.has(power, e.Slot.Volume)
+	if err == nil && has && e.Snapshot {
+		own.Snapshot, err = in.hasSnapshot(e.Mark)
+	}
 	if err != nil || has {
-		return swap.State{Power: power, Volume: swap.Own}, err
+		return own, err
 	}
 	helpers, err := in.up()
 	if err != nil {
 		return swap.State{}, err
 	}
 	for _, h := range helpers {
-		if k, i := h.xml.find(s.Volume); i >= 0 && strings.HasPrefix(k.serial, markPrefix) {
+		if k, i := h.xml.find(e.Slot.Volume); i >= 0 && strings.HasPrefix(k.serial, markPrefix) {
 			return swap.State{Power: power, Volume: swap.Lent, On: h.dom.Name}, nil
 		} else if i >= 0 {
 			return swap.State{Power: power, Volume: swap.Elsewhere, On: h.dom.Name}, nil

@@ -18,6 +18,8 @@ func (in *instance) Do(_ context.Context, step swap.Step, e swap.Entry, helper s
 		return in.say("cannot stop domain "+in.dom.Name, in.DomainDestroyFlags(in.dom, lib.DomainDestroyGraceful))
 	case swap.Start:
 		return in.say("cannot start domain "+in.dom.Name, in.DomainCreate(in.dom))
+	case swap.Snap:
+		return in.snap(e)
 	case swap.Release:
 		return in.release(e)
 	case swap.Return:
@@ -28,6 +30,36 @@ func (in *instance) Do(_ context.Context, step swap.Step, e swap.Entry, helper s
 		return in.recover(e, helper)
 	}
 	return fmt.Errorf("libvirt knows no step %q", step)
+}
+
+// hasSnapshot says whether the domain has a snapshot of that name.
+func (in *instance) hasSnapshot(name string) (bool, error) {
+	_, err := in.DomainSnapshotLookupByName(in.dom, name, 0)
+	if is(err, lib.ErrNoDomainSnapshot) {
+		return false, nil
+	}
+	return err == nil, in.say("cannot look for snapshot "+name, err)
+}
+
+// snap makes a snapshot of the one disk while the domain is off, inside its image. What is not
+// qcow2 has no room for one, and libvirt says so.
+func (in *instance) snap(e swap.Entry) error {
+	d, err := in.defined(in.dom)
+	if err != nil {
+		return err
+	}
+	var b strings.Builder
+	fmt.Fprintf(&b, "<domainsnapshot><name>%s</name><description>by unbrick, before it repairs the disk; virsh snapshot-delete removes it</description><disks>", e.Mark)
+	for _, k := range d.disks {
+		mode := "no"
+		if k.source == e.Slot.Volume {
+			mode = "internal"
+		}
+		fmt.Fprintf(&b, "<disk name=%s snapshot='%s'/>", quoted(k.target), mode)
+	}
+	b.WriteString("</disks></domainsnapshot>")
+	_, err = in.DomainSnapshotCreateXML(in.dom, b.String(), 0)
+	return in.say("cannot make a snapshot of "+e.Slot.Volume+" (a disk that is not qcow2 has none: make a copy of another kind, or run without snapshots)", err)
 }
 
 // release defines the domain anew without the disk.
