@@ -284,7 +284,15 @@ func Read(ctx context.Context, what string, read func(emit func(*Draft) error) e
 	}
 }
 
-// Note emits a warning of the source as a whole: that it shows less than it has, for instance.
+// Note is a warning in place of a host: that the source shows less than it has, for instance.
 func Note(place, reason, want string) *Draft {
 	return &Draft{place: place, notes: []*RowError{{Place: place, Reason: reason, Want: want, Warning: true}}, Host: Host{}}
+}
+
+// Problem makes the warning of a Note one of a row that cannot be used.
+func (d *Draft) Problem() *Draft {
+	for _, n := range d.notes {
+		n.Warning = false
+	}
+	return d
 }
