@@ -6,6 +6,7 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
+	"strings"
 	"sync"
 	"syscall"
 	"testing"
@@ -156,7 +157,11 @@ func define(t *testing.T, l *lib.Libvirt, xml string) lib.Domain {
 	}
 	t.Cleanup(func() {
 		_ = l.DomainDestroy(dom) // it may be off
-		if err := l.DomainUndefineFlags(dom, lib.DomainUndefineNvram); err != nil {
+		flags := lib.DomainUndefineFlagsValues(0)
+		if strings.Contains(xml, "<nvram") {
+			flags = lib.DomainUndefineNvram
+		}
+		if err := l.DomainUndefineFlags(dom, flags); err != nil {
 			t.Error(err)
 		}
 	})

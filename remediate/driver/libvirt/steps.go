@@ -41,25 +41,12 @@ func (in *instance) hasSnapshot(name string) (bool, error) {
 	return err == nil, in.say("cannot look for snapshot "+name, err)
 }
 
-// snap makes a snapshot of the one disk while the domain is off, inside its image. What is not
-// qcow2 has no room for one, and libvirt says so.
+// snap makes a snapshot while the domain is off, inside the images of its disks: libvirt makes
+// one of all of them or of none, and only of qcow2.
 func (in *instance) snap(e swap.Entry) error {
-	d, err := in.defined(in.dom)
-	if err != nil {
-		return err
-	}
-	var b strings.Builder
-	fmt.Fprintf(&b, "<domainsnapshot><name>%s</name><description>by unbrick, before it repairs the disk; virsh snapshot-delete removes it</description><disks>", e.Mark)
-	for _, k := range d.disks {
-		mode := "no"
-		if k.source == e.Slot.Volume {
-			mode = "internal"
-		}
-		fmt.Fprintf(&b, "<disk name=%s snapshot='%s'/>", quoted(k.target), mode)
-	}
-	b.WriteString("</disks></domainsnapshot>")
-	_, err = in.DomainSnapshotCreateXML(in.dom, b.String(), 0)
-	return in.say("cannot make a snapshot of "+e.Slot.Volume+" (a disk that is not qcow2 has none: make a copy of another kind, or run without snapshots)", err)
+	text := fmt.Sprintf("<domainsnapshot><name>%s</name><description>by unbrick, before it repairs a disk; virsh snapshot-delete removes it</description></domainsnapshot>", e.Mark)
+	_, err := in.DomainSnapshotCreateXML(in.dom, text, 0)
+	return in.say("cannot make a snapshot of domain "+in.dom.Name+" (libvirt needs all its disks to be qcow2 for that: run without snapshots, or copy the disk yourself)", err)
 }
 
 // release defines the domain anew without the disk.
