@@ -9,6 +9,9 @@ type Tally struct {
 	NoRoute    int            `json:"no_route"`    // no way in at all: nothing can be done for them
 	NoZone     int            `json:"no_zone"`     // neither time zone nor country: they come last
 	NoIdentity int            `json:"no_identity"` // neither serial nor UUID: an agent cannot be matched
+
+	States    map[State]int `json:"states,omitempty"`    // hosts that are not in use, by why
+	Conflicts int           `json:"conflicts,omitempty"` // hosts of which sources do not agree on something
 }
 
 // NewTally returns an empty Tally.
@@ -35,6 +38,15 @@ func (t *Tally) Add(h *Host) {
 	}
 	if h.TimeZone == "" && h.Country == "" {
 		t.NoZone++
+	}
+	if h.State != "" {
+		if t.States == nil {
+			t.States = map[State]int{}
+		}
+		t.States[h.State]++
+	}
+	if len(h.Conflicts) > 0 {
+		t.Conflicts++
 	}
 	if h.Serial == "" && h.UUID == "" {
 		t.NoIdentity++

@@ -161,12 +161,12 @@ func TestTally(t *testing.T) {
 	tally := inventory.NewTally()
 	for _, h := range []inventory.Host{
 		{Name: "a", Site: "X", Serial: "s", Country: "DE", Routes: []inventory.Route{{Driver: "redfish"}, {Driver: "ipmi"}, {Driver: "ipmi"}}},
-		{Name: "b", Site: "X", Tier: inventory.Low},
+		{Name: "b", Site: "X", Tier: inventory.Low, State: inventory.Retired, Conflicts: []inventory.Conflict{{Field: "site"}}},
 	} {
 		tally.Add(&h)
 	}
 	b, _ := json.Marshal(tally)
-	const want = `{"hosts":2,"sites":{"X":2},"drivers":{"ipmi":1,"redfish":1},"tiers":{"dependency":1,"low":1},"no_route":1,"no_zone":1,"no_identity":1}`
+	const want = `{"hosts":2,"sites":{"X":2},"drivers":{"ipmi":1,"redfish":1},"tiers":{"dependency":1,"low":1},"no_route":1,"no_zone":1,"no_identity":1,"states":{"retired":1},"conflicts":1}`
 	if string(b) != want {
 		t.Errorf("got %s\nwant %s", b, want)
 	}

@@ -13,6 +13,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"maps"
 	"net/http"
 	"net/url"
 	"os"
@@ -74,6 +75,25 @@ func New(o Options) (*Client, error) {
 		ErrorHandler: retryablehttp.PassthroughErrorHandler,
 	}
 	return c, nil
+}
+
+// With returns a client that sends these headers as well.
+func (c *Client) With(header map[string]string) *Client {
+	with := *c
+	with.opt.Header = maps.Clone(c.opt.Header)
+	if with.opt.Header == nil {
+		with.opt.Header = map[string]string{}
+	}
+	maps.Copy(with.opt.Header, header)
+	return &with
+}
+
+// Bare returns a client that sends no Authorization: for services where a session that was opened
+// with it stands in its place.
+func (c *Client) Bare() *Client {
+	bare := *c
+	bare.opt.Auth = nil
+	return &bare
 }
 
 // Host returns the name of the server, with its port if it has one.
