@@ -90,3 +90,28 @@ func TestQEMU(t *testing.T) {
 		})
 	}
 }
+
+// A disk that is being copied is not taken from under the copy.
+func TestBlockJob(t *testing.T) {
+	d := startDaemon(t)
+	l := d.control(t, "qemu:///session")
+	dir := d.folder(t)
+	start(t, l, define(t, l, machine("unbrick-helper", "7b0c1f3e-0000-4000-8000-0000000000fc", "", "<controller type='scsi' model='virtio-scsi'/>")))
+	dom := define(t, l, machine("ws9", "7b0c1f3e-0000-4000-8000-000000000009", "", fmt.Sprintf(
+		`<disk type='file' device='disk'><driver name='qemu' type='raw'/><source file='%s'/><target dev='vda' bus='virtio'/></disk>`, emptyDisk(t, d, dir, "d.img"))))
+	start(t, l, dom)
+	driver, target := newDriver(d, "qemu:///session", "ws9", nil)
+	if _, err := driver.Observe(t.Context(), target); err != nil {
+		t.Fatal(err)
+	}
+	copyTo := fmt.Sprintf("<disk type='file'><source file='%s'/><driver type='raw'/></disk>", filepath.Join(dir, "copy.img"))
+	if err := l.DomainBlockCopy(dom, "vda", copyTo, nil, lib.DomainBlockCopyTransientJob); err != nil {
+		t.Fatal(err)
+	}
+	if _, err := driver.Observe(t.Context(), target); err == nil || !strings.Contains(err.Error(), "a block job is at work on disk vda") {
+		t.Errorf("while it is copied: %v", err)
+	}
+	if err := driver.Enter(t.Context(), target, remediate.Image{}); err == nil || state(t, l, dom) != lib.DomainRunning {
+		t.Errorf("while it is copied: %v, state %d", err, state(t, l, dom))
+	}
+}

@@ -1,0 +1,91 @@
+package main
+
+import (
+	"fmt"
+	"strings"
+	"time"
+
+	"github.com/urfave/cli/v2"
+
+	"unbrick/remediate/swap"
+)
+
+func cleanupCommand() *cli.Command {
+	return &cli.Command{
+		Name: "cleanup", Usage: "what volume swaps left behind, and what removes it", Action: cleanup,
+		Flags: []cli.Flag{configFlag(), stateFlag(), jsonFlag()},
+		Description: `Lists volumes that are not back on their instances, and snapshots that were made before volumes
+were moved. Nothing is removed by it: the snapshots are what is left if a repair went wrong.`,
+	}
+}
+
+// A leftover is what a swap left behind.
+type leftover struct {
+	Host     string    `json:"host"`
+	Way      string    `json:"way"`
+	What     string    `json:"what"` // volume or snapshot
+	Name     string    `json:"name"`
+	Instance string    `json:"instance"`
+	Since    time.Time `json:"since"`
+	Run      string    `json:"run"`
+	Remove   string    `json:"remove"` // what puts it right
+}
+
+func cleanup(c *cli.Context) error {
+	if _, err := arguments(c, 0, 0); err != nil {
+		return err
+	}
+	cfg, err := settings(c)
+	if err != nil {
+		return err
+	}
+	if err := stateExists(cfg.State); err != nil {
+		return err
+	}
+	store, err := openStore(c, cfg)
+	if err != nil {
+		return err
+	}
+	defer store.Close()
+	entries, err := swap.NewJournal(store).All(c.Context)
+	if err != nil {
+		return err
+	}
+	left := leftovers(entries)
+	if c.Bool("json") {
+		return printJSON(c, left)
+	}
+	for _, l := range left {
+		fmt.Fprintf(c.App.Writer, "%s  %-8s  %s (%s)  since %s: %s\n", l.Host, l.What, l.Name, l.Instance, l.Since.Local().Format("2006-01-02 15:04"), l.Remove)
+	}
+	if len(left) == 0 {
+		say(c, "nothing is left behind")
+	}
+	return nil
+}
+
+// leftovers says what to do about each entry of the journal.
+func leftovers(entries []swap.Entry) []leftover {
+	left := []leftover{}
+	for _, e := range entries {
+		l := leftover{Host: e.Host, Way: e.Way, Instance: e.Instance, Since: e.At, Run: e.Run}
+		if !e.Ended {
+			l.What, l.Name = "volume", e.Slot.Name
+			l.Remove = "unbrick run (the same run again) or unbrick fix " + e.Host + " puts it back"
+			left = append(left, l)
+		}
+		if e.Snapshot {
+			l.What, l.Name, l.Remove = "snapshot", e.Mark, removal(e)
+			left = append(left, l)
+		}
+	}
+	return left
+}
+
+// removal is what removes a snapshot.
+func removal(e swap.Entry) string {
+	if e.Way == "libvirt" {
+		return fmt.Sprintf("virsh snapshot-delete %s %s", strings.TrimPrefix(e.Instance, "libvirt "), e.Mark)
+	}
+	return fmt.Sprintf("delete the snapshot %s of %s", e.Mark, e.Slot.Volume)
+}
