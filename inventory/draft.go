@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"iter"
+	"maps"
 	"regexp"
 	"slices"
 	"strings"
@@ -143,7 +144,30 @@ func (d *Draft) checked(field, column, v string) {
 	}
 }
 
-// Set sets a field by its name in fleet.csv. A name that is none of them is a way in.
+// ways are the drivers whose addresses a source may know.
+var ways = []string{"winrm", "redfish", "ipmi", "amt", "netboot", "ec2", "azure", "gce", "vsphere", "hyperv", "libvirt", "proxmox", "openstack", "manual"}
+
+// DraftFields returns the names that [Draft.Set] takes: those of fleet.csv, state, and the ways in.
+func DraftFields() []string {
+	var names []string
+	for _, f := range textFields {
+		names = append(names, f.name)
+	}
+	return append(append(names, "mac", "tier", "state"), ways...)
+}
+
+// CheckFields refuses a configuration that names fields that do not exist: such a slip would
+// leave a column unread without a word.
+func CheckFields(fields map[string]string) error {
+	for _, f := range slices.Sorted(maps.Keys(fields)) {
+		if all := DraftFields(); !slices.Contains(all, f) {
+			return fmt.Errorf("no field %q; the fields are %s", f, strings.Join(all, ", "))
+		}
+	}
+	return nil
+}
+
+// Set sets a field by its name, one of [DraftFields].
 func (d *Draft) Set(field, column, v string) {
 	h := &d.Host
 	switch field {
@@ -286,7 +310,7 @@ func Read(ctx context.Context, what string, read func(emit func(*Draft) error) e
 
 // Note is a warning in place of a host: that the source shows less than it has, for instance.
 func Note(place, reason, want string) *Draft {
-	return &Draft{place: place, notes: []*RowError{{Place: place, Reason: reason, Want: want, Warning: true}}, Host: Host{}}
+	return &Draft{place: place, notes: []*RowError{{Place: place, Reason: reason, Want: want, Warning: true}}}
 }
 
 // Problem makes the warning of a Note one of a row that cannot be used.

@@ -1,8 +1,9 @@
 // Package inventory knows the fleet: which hosts there are, where they stand, and by which
 // ways they can be reached. It knows nothing of keys, playbooks or repairs.
 //
-// A [Source] reads hosts from one place; [Load] reads every source, and says of every row
-// that cannot be used what is wrong with it and what would be right.
+// A [Source] reads hosts from one place; [Load] reads every source, makes one host of what
+// several say of one machine, and says of every row that cannot be used what is wrong with it
+// and what would be right. [Incident] says which hosts an incident has probably hit.
 package inventory
 
 import (

@@ -33,13 +33,12 @@ type Source struct {
 
 var _ inventory.Source = Source{}
 
-// fields are what unbrick_FIELD may set.
-var fields = []string{"name", "serial", "uuid", "mac", "address", "site", "country", "region", "timezone", "opens", "technician", "tier", "group", "state",
-	"winrm", "redfish", "ipmi", "amt", "netboot", "ec2", "azure", "gce", "vsphere", "hyperv", "manual"}
-
 // Hosts implements [inventory.Source].
 func (s Source) Hosts(ctx context.Context) iter.Seq2[inventory.Host, error] {
 	return inventory.Read(ctx, "Ansible inventory "+s.Path, func(emit func(*inventory.Draft) error) error {
+		if err := inventory.CheckFields(s.Fields); err != nil {
+			return err
+		}
 		text, err := os.ReadFile(s.Path)
 		if err != nil {
 			return err
@@ -95,7 +94,7 @@ func (s Source) isYAML(text []byte) bool {
 func (s Source) draft(b *book, name string, vars map[string]string, groups []string, cal *calendar.Calendar) *inventory.Draft {
 	d := inventory.NewDraft(inventory.Origin{Source: "ansible", Place: s.Path, Line: b.lines[name]}, "")
 	d.Check = cal.Check
-	for _, f := range fields {
+	for _, f := range inventory.DraftFields() {
 		if v, ok := s.Fields[f]; ok {
 			d.Set(f, v, vars[v])
 		}

@@ -74,7 +74,9 @@ func (b *book) hostLine(section, line string, n int) {
 		vars[key] = value
 	}
 	name := words[0]
-	if i := strings.LastIndex(name, ":"); i > strings.LastIndex(name, "]") && strings.Count(name[i:], ":") == 1 && !strings.Contains(name[:i], ":") {
+	tail := name[strings.LastIndex(name, "]")+1:]
+	if strings.Count(tail, ":") == 1 { // more of them are an IPv6 address
+		i := strings.LastIndex(name, ":")
 		name, vars["ansible_port"] = name[:i], name[i+1:]
 	}
 	b.host(section, name, vars, n)

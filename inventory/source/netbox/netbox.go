@@ -51,6 +51,9 @@ func New(cfg Config) (*Source, error) {
 	if _, err := url.ParseQuery(cfg.Query); err != nil || cfg.Page < 1 {
 		return nil, errors.New("cannot use NetBox: the query is not as in an address, role=workstation&status=active, or the page is too small")
 	}
+	if err := inventory.CheckFields(cfg.Fields); err != nil {
+		return nil, fmt.Errorf("cannot use NetBox: %w", err)
+	}
 	client, err := rest.New(rest.Options{Name: "NetBox", Base: cfg.URL, CA: cfg.CA,
 		Auth: rest.Token{Word: "Token", Token: cfg.Token, Words: map[string]string{"nbt_": "Bearer"}}})
 	if err != nil {

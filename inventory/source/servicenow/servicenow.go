@@ -79,6 +79,9 @@ func New(cfg Config) (*Source, error) {
 	if cfg.Page < 1 || cfg.Page > 10000 {
 		return nil, errors.New("cannot use ServiceNow: a page has 1 to 10000 rows")
 	}
+	if err := inventory.CheckFields(cfg.Fields); err != nil {
+		return nil, fmt.Errorf("cannot use ServiceNow: %w", err)
+	}
 	var auth rest.Auth = rest.Basic(cfg.Login)
 	if cfg.ClientID != "" {
 		auth = &rest.OAuth{Path: "/oauth_token.do", ClientID: cfg.ClientID, Secret: cfg.Secret}

@@ -49,6 +49,9 @@ func New(cfg Config) (*Source, error) {
 	if _, err := url.ParseQuery(cfg.Query); err != nil || cfg.Page < 1 || cfg.Page > most {
 		return nil, fmt.Errorf("cannot use Snipe-IT: the query is not as in an address, category_id=2&company_id=1, or a page is not of 1 to %d assets", most)
 	}
+	if err := inventory.CheckFields(cfg.Fields); err != nil {
+		return nil, fmt.Errorf("cannot use Snipe-IT: %w", err)
+	}
 	client, err := rest.New(rest.Options{Name: "Snipe-IT", Base: cfg.URL, CA: cfg.CA, Auth: rest.Token{Token: cfg.Token}})
 	if err != nil {
 		return nil, err
