@@ -165,3 +165,28 @@ func BenchmarkBegin(b *testing.B) {
 		b.ReportMetric(float64(time.Since(began).Microseconds()), "status-µs")
 	}
 }
+
+// BenchmarkReplan makes the order of 40,000 hosts anew: the first time, and when nothing changed.
+func BenchmarkReplan(b *testing.B) {
+	const hosts = 40_000
+	ctx := context.Background()
+	s := benchStore(b, hosts)
+	r, err := s.Run(ctx, "")
+	if err != nil {
+		b.Fatal(err)
+	}
+	w := newWorker(New(Engine{Store: s, Plan: planOf(Engine{Limits: Limits{Hosts: 64}})}), r)
+	for b.Loop() {
+		began := time.Now()
+		p, err := w.plan(ctx, nil)
+		if err != nil {
+			b.Fatal(err)
+		}
+		b.ReportMetric(float64(time.Since(began).Milliseconds()), "first-ms")
+		began = time.Now()
+		if _, err := w.plan(ctx, p); err != nil {
+			b.Fatal(err)
+		}
+		b.ReportMetric(float64(time.Since(began).Milliseconds()), "again-ms")
+	}
+}

@@ -44,11 +44,7 @@ func (w *worker) dispatch(ctx context.Context) (over bool, err error) {
 			if state.watch, err = w.count(ctx, tx); err != nil || state.free <= 0 {
 				return err
 			}
-			now, err := w.Store.now(ctx, tx)
-			if err == nil {
-				err = w.openGates(ctx, tx, now)
-			}
-			if err != nil {
+			if _, err = w.openGates(ctx, tx, false); err != nil {
 				return err
 			}
 			if err = w.halt(ctx, tx, &state); err != nil {
@@ -86,6 +82,9 @@ func (w *worker) nothingLeft(ctx context.Context, tx *sql.Tx, p position) (bool,
 	case p.halted:
 		return true, nil
 	case p.todo > p.stuck:
+		if opened, err := w.openGates(ctx, tx, true); err != nil || opened {
+			return false, err
+		}
 		barred, err := w.barred(ctx, tx, p)
 		if err != nil || p.todo > p.stuck+barred {
 			return false, err

@@ -7,6 +7,7 @@ import (
 	"maps"
 	"slices"
 	"strings"
+	"time"
 
 	"unbrick/inventory"
 )
@@ -76,22 +77,32 @@ func hold(ctx context.Context, tx *sql.Tx, run string, sites []string) error {
 const closed = `(anyway = 0 OR pinned <= $2) AND EXISTS (SELECT 1 FROM hosts WHERE hosts.run = $1
 	AND hosts.site = sites.site AND hosts.first = 1 AND hosts.state <> 'done')`
 
-// openGates lets the hosts of sites go whose dependency tier has ended.
-func (w *worker) openGates(ctx context.Context, tx *sql.Tx, now int64) error {
+// openGates lets the hosts of sites go whose dependency tier has ended, and says whether there
+// are such. Where there are many sites it looks only now and then, unless it must.
+func (w *worker) openGates(ctx context.Context, tx *sql.Tx, must bool) (opened bool, err error) {
+	began := time.Now()
+	if !must && began.Before(w.gates) {
+		return false, nil
+	}
+	now, err := w.Store.now(ctx, tx)
+	if err != nil {
+		return false, err
+	}
 	sites, err := texts(ctx, tx, `SELECT site FROM sites WHERE run = $1 AND gated = 1 AND NOT (`+closed+`)`, w.run.ID, now)
 	if err != nil {
-		return err
+		return false, err
 	}
+	w.gates = began.Add(min(20*time.Since(began), time.Second))
 	for _, site := range sites {
 		if _, err := tx.ExecContext(ctx, `UPDATE sites SET gated = 0 WHERE run = $1 AND site = $2`, w.run.ID, site); err != nil {
-			return err
+			return false, err
 		}
 		if _, err := tx.ExecContext(ctx, `UPDATE hosts SET held = 0 WHERE run = $1 AND site = $2 AND held = 1`, w.run.ID, site); err != nil {
-			return err
+			return false, err
 		}
 		w.Log.Info("dependency tier has ended", "run", w.run.ID, "site", site)
 	}
-	return nil
+	return len(sites) > 0, nil
 }
 
 // closeGates holds the hosts of sites again whose dependency tier is to be treated again, or

@@ -66,7 +66,32 @@ func (w *worker) usage(ctx context.Context, tx *sql.Tx, m *watch) (*usage, error
 		}
 		u.persons[tech] += n
 	}
-	return u, rows.Err()
+	if err := rows.Close(); err != nil {
+		return nil, err
+	}
+	return u, w.uncounted(ctx, tx, u)
+}
+
+// uncounted adds the hosts that ended since outcomes were counted to those of which nobody knows
+// yet how they end: on PostgreSQL a treatment may end at any time.
+func (w *worker) uncounted(ctx context.Context, tx *sql.Tx, u *usage) error {
+	if w.Baselines == nil {
+		return nil
+	}
+	rows, err := tx.QueryContext(ctx, `SELECT way, model, COUNT(*) FROM outcomes WHERE run = $1 AND seq = 0 GROUP BY way, model`, w.run.ID)
+	if err != nil {
+		return err
+	}
+	defer rows.Close()
+	for rows.Next() {
+		var c cohort
+		var n int
+		if err := rows.Scan(&c.way, &c.model, &n); err != nil {
+			return err
+		}
+		u.cohorts[c] += n
+	}
+	return rows.Err()
 }
 
 // count adds hosts that are at a stage of a way. One that is only looked at any more uses

@@ -18,6 +18,7 @@ import (
 	"testing"
 	"time"
 
+	"unbrick/inventory"
 	"unbrick/remediate"
 	"unbrick/remediate/lab/testenv"
 )
@@ -117,13 +118,58 @@ func TestPostgres(t *testing.T) {
 	t.Parallel()
 	c := newCluster(t)
 	for name, test := range map[string]func(*testing.T, *cluster, string){
-		"verdicts": postgresVerdicts, "share": postgresShare, "takeover": postgresTakeOver,
+		"verdicts": postgresVerdicts, "share": postgresShare, "rings": postgresRings, "takeover": postgresTakeOver,
 		"one name": postgresOneName, "killed": postgresKilled, "silent": postgresSilent("jump-b"), "silent, one name": postgresSilent("jump-a"),
 	} {
 		dsn := c.database(t, strings.NewReplacer(" ", "", ",", "").Replace(name))
 		t.Run(name, func(t *testing.T) { test(t, c, dsn) })
 	}
 	t.Run("crash", func(t *testing.T) { postgresCrash(t, c, c.database(t, "crash")) })
+}
+
+// postgresRings treats hosts in rings and in the order of the plan, with one way that is halted.
+func postgresRings(t *testing.T, _ *cluster, dsn string) {
+	ctx := context.Background()
+	s := openTest(t, dsn)
+	_, err := s.Begin(ctx, Run{FleetDigest: "f"}, func(yield func(Planned) bool) {
+		for i := range 40 {
+			p := yardHost(i, fmt.Sprintf("h%02d@%s", i, []string{"SYD", "MEL"}[i%2]))
+			p.Model = []string{"A", "B"}[i%2]
+			if i < 2 {
+				p.Host.Tier = inventory.Dependency
+			}
+			if !yield(p) {
+				return
+			}
+		}
+	})
+	if err != nil {
+		t.Fatal(err)
+	}
+	var does []string
+	for i := 1; i < 40; i += 2 {
+		does = append(does, fmt.Sprintf("repair redfish h%02d: fails", i))
+	}
+	y := newYard(does...)
+	e := y.engine(s, "redfish")
+	e.Baselines, e.Plan, e.Replan, e.Limits.PerSite = map[string]float64{}, planOf(e), 10*time.Millisecond, 10
+	sum := runs(t, e)
+	if sum.Verdicts[remediate.Fixed] != 20 || sum.Verdicts[remediate.Failed] != 3 || len(sum.Halts) == 0 || !strings.Contains(sum.Halted, "redfish on B: all of the first 3 failed") {
+		t.Errorf("%+v", sum)
+	}
+	if _, err := s.ResumeHalted(ctx, "", "kim"); err != nil {
+		t.Fatal(err)
+	}
+	if halts, err := s.Halts(ctx, ""); err != nil || len(halts) != 0 {
+		t.Errorf("%+v, %v", halts, err)
+	}
+	if err := s.Pin(ctx, "", "MEL", Pin{Until: time.Now().Add(time.Hour), By: "kim", Anyway: true}); err != nil {
+		t.Fatal(err)
+	}
+	y.does = nil
+	if sum := runs(t, e); sum.Verdicts[remediate.Fixed] != 37 || sum.Ended.IsZero() {
+		t.Errorf("%+v", sum)
+	}
 }
 
 func postgresVerdicts(t *testing.T, _ *cluster, dsn string) {

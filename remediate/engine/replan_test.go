@@ -2,6 +2,7 @@ package engine
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"path/filepath"
 	"slices"
@@ -137,5 +138,82 @@ func TestPlanning(t *testing.T) {
 	learnt := p.Learnt()
 	if len(learnt) != 1 || learnt[0].Way != "redfish" || learnt[0].Hosts != 7 || learnt[0].Failed != 1 {
 		t.Errorf("learnt %+v", learnt)
+	}
+}
+
+// What has become of hosts changes which come next: where more is left to do by the same
+// opening, it is more urgent.
+func TestOutcomesReorder(t *testing.T) {
+	ctx := context.Background()
+	_, s := plannedStore(t, []string{"AAA", "BBB"}, 10)
+	o := *planOf(Engine{Limits: Limits{Hosts: 1}, Ladder: remediate.Ladder{{Way: "redfish"}}})
+	saturday := time.Date(2026, 3, 7, 12, 0, 0, 0, time.UTC)
+	o.Start = saturday
+	p, err := s.Planning(ctx, "", o)
+	if err != nil {
+		t.Fatal(err)
+	}
+	before := p.next(saturday, 20)
+	if len(before) != 20 || before[0] != "AAA000" || !slices.Equal(before, p.next(saturday, 20)) {
+		t.Fatalf("before: %q", before)
+	}
+	if !p.holds(nil) || p.holds(before) {
+		t.Error("an order that was not written down holds")
+	}
+	p.window = map[string]int{}
+	for i, h := range before {
+		p.window[h] = i
+	}
+	if !p.holds(before[3:]) {
+		t.Error("the first of the order have ended, and it does not hold")
+	}
+	if _, err := s.db().Exec(`UPDATE hosts SET state = 'done' WHERE site = 'BBB' AND host >= 'BBB002'`); err != nil {
+		t.Fatal(err)
+	}
+	if _, err := p.update(ctx); err != nil {
+		t.Fatal(err)
+	}
+	after := p.next(saturday, 20)
+	if len(after) != 12 || after[0] != "AAA000" || after[11] != "BBB001" || slices.Index(before, "BBB001") > 5 || p.holds(after) {
+		t.Errorf("before: %q\nafter: %q", before, after)
+	}
+}
+
+// One process plans, and another one when that is gone; a Planner that panics leaves the order
+// as it is.
+func TestWhoPlans(t *testing.T) {
+	ctx := context.Background()
+	_, s := plannedStore(t, []string{"AAA"}, 3)
+	r, err := s.Run(ctx, "")
+	if err != nil {
+		t.Fatal(err)
+	}
+	w := newWorker(New(Engine{Store: s}), r)
+	leads := func() bool {
+		yes, _, _, err := w.leadPlan(ctx)
+		return err == nil && yes
+	}
+	for _, q := range []string{`UPDATE runs SET planner = 'other'`,
+		fmt.Sprintf(`INSERT INTO workers (executor, token, pid, machine, since, lease) VALUES ('other', '', 0, '', 0, %d)`, time.Now().Add(time.Minute).UnixMilli())} {
+		if _, err := s.db().Exec(q); err != nil {
+			t.Fatal(err)
+		}
+	}
+	if leads() {
+		t.Error("two processes plan")
+	}
+	if _, err := s.db().Exec(`DELETE FROM workers`); err != nil {
+		t.Fatal(err)
+	}
+	if !leads() || !leads() {
+		t.Error("nobody plans any more")
+	}
+	if _, err := w.planned(ctx, &Planning{store: s, run: r.ID, hosts: make([]standing, 3)}); err == nil {
+		t.Error("a plan without a planner, and no error")
+	}
+	broken := &Planning{store: s, run: r.ID, hosts: []standing{{name: "AAA000", state: schedule.Over}, {name: "AAA001"}, {name: "AAA002"}}}
+	var panicked *panicError
+	if _, err := w.planned(ctx, broken); !errors.As(err, &panicked) {
+		t.Errorf("a planner that panics: %v", err)
 	}
 }

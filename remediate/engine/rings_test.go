@@ -177,10 +177,19 @@ func TestRelapseHalts(t *testing.T) {
 // says, those of other sites do not, and those of a site whose dependency tier is to be treated
 // again wait again.
 func TestDependencyTierFirst(t *testing.T) {
+	t.Run("as it was stored", func(t *testing.T) { dependencyTierFirst(t, false) })
+	t.Run("as it is planned", func(t *testing.T) { dependencyTierFirst(t, true) })
+}
+
+func dependencyTierFirst(t *testing.T, planned bool) {
 	y := newYard()
 	y.hold, y.entered = make(chan struct{}), make(chan string, 100)
 	path, s := modelStore(t, "early@SYD", "dc@SYD!", "late@SYD", "other@MEL", "dc2@MEL!", "free@AKL")
-	r := start(t, path, y.engine(s, "redfish"))
+	e := y.engine(s, "redfish")
+	if planned {
+		e.Plan, e.Replan = planOf(e), 5*time.Millisecond
+	}
+	r := start(t, path, e)
 	var got []string
 	for range 3 {
 		got = append(got, <-y.entered)

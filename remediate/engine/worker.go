@@ -24,7 +24,8 @@ type worker struct {
 	checked time.Time            // when that was last looked at
 	trouble time.Time            // since when housekeeping fails
 	began   time.Time
-	watch   *watch // nil: to be read
+	watch   *watch    // nil: to be read
+	gates   time.Time // when they are looked at next
 
 	failed chan error // why no work can be done any more
 
