@@ -2,128 +2,53 @@ package libvirt_test
 
 import (
 	"context"
-	"fmt"
 	"os"
-	"os/exec"
-	"path/filepath"
 	"strings"
 	"sync"
-	"syscall"
 	"testing"
-	"time"
 
 	lib "github.com/digitalocean/go-libvirt"
-	"github.com/digitalocean/go-libvirt/socket/dialers"
 
 	"unbrick/remediate"
+	"unbrick/remediate/driver/libvirt/libvirttest"
 	"unbrick/remediate/lab/testenv"
 )
 
-// nobody is who Debian's daemon runs as here: as root it would write to /etc and /var. The
-// drivers are the same.
-const nobody = 65534
+// daemon is the one of all tests of the package: it takes a second to start.
+type daemon struct{ *libvirttest.Daemon }
 
-// A daemon is a libvirtd of its own, with all that it writes in one folder.
-type daemon struct {
-	dir, socket string
-	said        string // the file with its complaints
-}
-
-// shared is the daemon of all tests of the package: it takes a second to start.
-var shared struct {
-	once sync.Once
-	d    *daemon
-	err  error
-	stop func()
-}
+var shared = sync.OnceValues(libvirttest.Start)
 
 func TestMain(m *testing.M) {
 	code := m.Run()
-	if shared.stop != nil {
-		shared.stop()
+	if started {
+		if d, err := shared(); err == nil {
+			_ = d.Close()
+		}
 	}
 	os.Exit(code)
 }
 
+// started says that a test has asked for the daemon.
+var started bool
+
 func startDaemon(t *testing.T) *daemon {
 	t.Helper()
 	testenv.Need(t, "libvirtd", "qemu-system-x86_64")
-	shared.once.Do(func() { shared.d, shared.stop, shared.err = newDaemon() })
-	if shared.err != nil {
-		t.Fatal(shared.err)
-	}
-	return shared.d
-}
-
-func newDaemon() (*daemon, func(), error) {
-	dir, err := os.MkdirTemp("", "lv") // short: the name of a socket has 107 bytes
+	started = true
+	d, err := shared()
 	if err != nil {
-		return nil, nil, err
+		t.Fatal(err)
 	}
-	d := &daemon{dir: dir, socket: filepath.Join(dir, "libvirt-sock"), said: filepath.Join(dir, "said")}
-	env := os.Environ()
-	for _, v := range []string{"HOME", "XDG_RUNTIME_DIR", "XDG_CONFIG_HOME", "XDG_CACHE_HOME", "XDG_DATA_HOME", "XDG_STATE_HOME"} {
-		sub := filepath.Join(dir, v)
-		if err := d.mkdir(sub); err != nil {
-			return nil, nil, err
-		}
-		env = append(env, v+"="+sub)
-	}
-	conf := fmt.Sprintf("unix_sock_dir = %q\nauth_unix_rw = \"none\"\nauth_unix_ro = \"none\"\nlog_outputs = \"3:file:%s\"\n", dir, d.said)
-	if err := os.WriteFile(filepath.Join(dir, "libvirtd.conf"), []byte(conf), 0o644); err != nil {
-		return nil, nil, err
-	}
-	if err := d.lend(dir); err != nil {
-		return nil, nil, err
-	}
-	cmd := exec.Command("libvirtd", "-f", filepath.Join(dir, "libvirtd.conf"), "-p", filepath.Join(dir, "pid"))
-	cmd.Env = env
-	cmd.SysProcAttr = &syscall.SysProcAttr{Pdeathsig: syscall.SIGTERM}
-	if os.Getuid() == 0 {
-		cmd.SysProcAttr.Credential = &syscall.Credential{Uid: nobody, Gid: nobody}
-	}
-	if err := cmd.Start(); err != nil {
-		return nil, nil, err
-	}
-	stop := func() {
-		_ = cmd.Process.Signal(syscall.SIGTERM)
-		_ = cmd.Wait()
-		_ = os.RemoveAll(dir)
-	}
-	for range 300 {
-		if l, err := d.connect("test:///default"); err == nil {
-			_ = l.Disconnect()
-			return d, stop, nil
-		}
-		time.Sleep(100 * time.Millisecond) // a daemon says nothing when it is ready
-	}
-	said, _ := os.ReadFile(d.said)
-	stop()
-	return nil, nil, fmt.Errorf("libvirtd does not answer: %s", said)
-}
-
-// mkdir makes a folder that the daemon may write to.
-func (d *daemon) mkdir(dir string) error {
-	if err := os.Mkdir(dir, 0o700); err != nil {
-		return err
-	}
-	return d.lend(dir)
-}
-
-// lend gives a file or folder to the daemon and its guests.
-func (d *daemon) lend(name string) error {
-	if os.Getuid() != 0 {
-		return nil
-	}
-	return os.Chown(name, nobody, nobody)
+	return &daemon{d}
 }
 
 // folder makes a folder for one test.
 func (d *daemon) folder(t *testing.T) string {
 	t.Helper()
-	dir, err := os.MkdirTemp(d.dir, "t")
+	dir, err := os.MkdirTemp(d.Dir, "t")
 	if err == nil {
-		err = d.lend(dir)
+		err = d.Give(dir)
 	}
 	if err != nil {
 		t.Fatal(err)
@@ -132,15 +57,10 @@ func (d *daemon) folder(t *testing.T) string {
 	return dir
 }
 
-func (d *daemon) connect(uri string) (*lib.Libvirt, error) {
-	l := lib.NewWithDialer(dialers.NewLocal(dialers.WithSocket(d.socket)))
-	return l, l.ConnectToURI(lib.ConnectURI(uri))
-}
-
 // control connects a test to the daemon, by the way that a person's tool takes.
 func (d *daemon) control(t *testing.T, uri string) *lib.Libvirt {
 	t.Helper()
-	l, err := d.connect(uri)
+	l, err := d.Connect(uri)
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -26,7 +26,7 @@ func newDriver(d *daemon, uri, domain string, change func(*swap.Options)) (*swap
 	}
 	scheme, path, _ := strings.Cut(uri, "://")
 	return swap.New(o), remediate.Target{Run: "r1", Attempt: 1, Host: inventory.Host{Name: domain}, Route: inventory.Route{
-		Driver: "libvirt", Address: scheme + "+unix://" + path + "?name=" + url.QueryEscape(domain) + "&socket=" + url.QueryEscape(d.socket)}}
+		Driver: "libvirt", Address: scheme + "+unix://" + path + "?name=" + url.QueryEscape(domain) + "&socket=" + url.QueryEscape(d.Socket)}}
 }
 
 // Every refusal says what to do instead, and comes before anything is changed.
@@ -131,7 +131,7 @@ func TestSnapshot(t *testing.T) {
 	if out, err := exec.Command("qemu-img", "create", "-f", "qcow2", file, "1M").CombinedOutput(); err != nil {
 		t.Fatalf("%v: %s", err, out)
 	}
-	if err := d.lend(file); err != nil {
+	if err := d.Give(file); err != nil {
 		t.Fatal(err)
 	}
 	dom := define(t, l, machine("ws7", "7b0c1f3e-0000-4000-8000-000000000007", "", fmt.Sprintf(

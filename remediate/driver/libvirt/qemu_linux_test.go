@@ -29,7 +29,7 @@ func emptyDisk(t *testing.T, d *daemon, dir, name string) string {
 	if err := os.WriteFile(name, make([]byte, 1<<20), 0o600); err != nil {
 		t.Fatal(err)
 	}
-	if err := d.lend(name); err != nil {
+	if err := d.Give(name); err != nil {
 		t.Fatal(err)
 	}
 	return name
@@ -60,7 +60,7 @@ func TestQEMU(t *testing.T) {
 			before, helperBefore := inactive(t, l, dom), inactive(t, l, helper)
 			driver := swap.New(swap.Options{Way: "libvirt", Platform: libvirt.New(libvirt.Options{}), Desk: desk{}, Records: &rescue.MemRecords{}})
 			target := remediate.Target{Run: "r1", Attempt: 1, Host: inventory.Host{Name: "ws1"},
-				Route: inventory.Route{Driver: "libvirt", Address: "qemu+unix:///session?name=ws1&socket=" + url.QueryEscape(d.socket)}}
+				Route: inventory.Route{Driver: "libvirt", Address: "qemu+unix:///session?name=ws1&socket=" + url.QueryEscape(d.Socket)}}
 			posture, err := driver.Observe(t.Context(), target)
 			if err != nil {
 				t.Fatal(err)

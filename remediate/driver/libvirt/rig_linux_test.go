@@ -125,7 +125,7 @@ func newLine(t *testing.T, d *daemon, helper, host string) *line {
 // serve answers one connection until either end closes it or the line is cut.
 func (p *line) serve(client net.Conn) {
 	defer client.Close()
-	server, err := net.Dial("unix", p.d.socket)
+	server, err := net.Dial("unix", p.d.Socket)
 	if err != nil {
 		return
 	}

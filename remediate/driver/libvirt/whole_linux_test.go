@@ -118,7 +118,7 @@ func newGuest(t *testing.T, ctx context.Context, d *daemon, l *lib.Libvirt, dir 
 	if _, there := g.files[vm.FaultyFile]; !there {
 		t.Fatal("the volume is not what the test is about")
 	}
-	if err := d.lend(g.disk); err != nil {
+	if err := d.Give(g.disk); err != nil {
 		t.Fatal(err)
 	}
 	g.dom = define(t, l, fmt.Sprintf(`<domain type='qemu'><name>%[1]s</name><uuid>7b0c1f3e-0000-4000-8000-00000000010%[2]d</uuid><memory unit='MiB'>1024</memory>
@@ -134,7 +134,7 @@ func newGuest(t *testing.T, ctx context.Context, d *daemon, l *lib.Libvirt, dir 
 // treat takes the guest through the stages, as the engine does.
 func (g *guest) treat(ctx context.Context, d *daemon, driver remediate.Driver, medic remediate.Medic) error {
 	target := remediate.Target{Run: "r1", Attempt: 1, Host: inventory.Host{Name: g.name, Serial: "of " + g.name},
-		Route: inventory.Route{Driver: "libvirt", Address: "qemu+unix:///session?name=" + g.name + "&socket=" + url.QueryEscape(d.socket)}}
+		Route: inventory.Route{Driver: "libvirt", Address: "qemu+unix:///session?name=" + g.name + "&socket=" + url.QueryEscape(d.Socket)}}
 	pb, err := playbooks.Open("crowdstrike-291")
 	if err != nil {
 		return err
@@ -187,7 +187,7 @@ func bootHelper(t *testing.T, ctx context.Context, d *daemon, l *lib.Libvirt, di
 	if err := image.Helper(iso, img, cfg); err != nil {
 		t.Fatal(err)
 	}
-	if err := d.lend(iso); err != nil {
+	if err := d.Give(iso); err != nil {
 		t.Fatal(err)
 	}
 	return define(t, l, fmt.Sprintf(`<domain type='qemu'><name>unbrick-helper</name><uuid>7b0c1f3e-0000-4000-8000-0000000000fe</uuid><memory unit='MiB'>1024</memory>
