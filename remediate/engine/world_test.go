@@ -424,7 +424,7 @@ func testEngine(s *Store, url string) Engine {
 		Drivers: map[string]remediate.Driver{"first": driver{f.by("first")}, "second": driver{f.by("second")}},
 		Medic:   f, Prober: f, Gates: []remediate.Gate{f.gate},
 		Timeouts: Timeouts{Check: 20 * time.Second, Enter: 20 * time.Second, Repair: 20 * time.Second, Leave: 20 * time.Second,
-			Confirm: 300 * time.Millisecond},
+			Confirm: 2 * time.Second},
 		Every: 5 * time.Millisecond, Soak: 10 * time.Millisecond, Poll: 20 * time.Millisecond, Tries: 3,
 	}
 }
