@@ -81,7 +81,7 @@ func define(t *testing.T, l *lib.Libvirt, xml string) lib.Domain {
 		if strings.Contains(xml, "<nvram") {
 			flags = lib.DomainUndefineNvram
 		}
-		if err := l.DomainUndefineFlags(dom, flags); err != nil {
+		if err := l.DomainUndefineFlags(dom, flags); err != nil && !lib.IsNotFound(err) {
 			t.Error(err)
 		}
 	})

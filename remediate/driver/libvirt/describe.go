@@ -24,7 +24,7 @@ func (in *instance) Describe(context.Context) (swap.Slot, error) {
 		err = k.swappable()
 	}
 	if err == nil {
-		err = in.alone(k)
+		err = in.alone(k.source)
 	}
 	if err == nil {
 		err = in.quiet(k)
@@ -79,8 +79,8 @@ func (k disk) swappable() error {
 	return nil
 }
 
-// alone makes sure that no other domain has the disk.
-func (in *instance) alone(k disk) error {
+// alone makes sure that no other domain has the disk on a source.
+func (in *instance) alone(source string) error {
 	all, _, err := in.ConnectListAllDomains(1, 0)
 	if err != nil {
 		return in.say("cannot list the domains", err)
@@ -97,8 +97,8 @@ func (in *instance) alone(k disk) error {
 			if err != nil {
 				return err
 			}
-			if _, i := d.find(k.source); i >= 0 {
-				return fmt.Errorf("domain %s has %s too\ntake it off there, or give the host the address of the domain that it is", dom.Name, k.source)
+			if _, i := d.find(source); i >= 0 {
+				return fmt.Errorf("domain %s has %s too\ntake it off there, or give the host the address of the domain that it is", dom.Name, source)
 			}
 			if dom.ID < 0 {
 				break // it does not run

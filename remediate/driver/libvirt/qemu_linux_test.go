@@ -115,3 +115,31 @@ func TestBlockJob(t *testing.T) {
 		t.Errorf("while it is copied: %v, state %d", err, state(t, l, dom))
 	}
 }
+
+// A disk is not put back while a domain has it that was a helper once and is not named as one
+// any more; when it is named again, it is.
+func TestForgottenHelper(t *testing.T) {
+	d := startDaemon(t)
+	l := d.control(t, "qemu:///session")
+	dir := d.folder(t)
+	start(t, l, define(t, l, machine("unbrick-helper", "7b0c1f3e-0000-4000-8000-0000000000fb", "", "<controller type='scsi' model='virtio-scsi'/>")))
+	dom := define(t, l, machine("ws8", "7b0c1f3e-0000-4000-8000-000000000008", "", fmt.Sprintf(
+		`<disk type='file' device='disk'><driver name='qemu' type='raw'/><source file='%s'/><target dev='vda' bus='virtio'/></disk>`, emptyDisk(t, d, dir, "e.img"))))
+	before, records := inactive(t, l, dom), &rescue.MemRecords{}
+	driver, target := newDriver(d, "qemu:///session", "ws8", func(o *swap.Options) { o.Records = records })
+	if err := driver.Enter(t.Context(), target, remediate.Image{}); err != nil {
+		t.Fatal(err)
+	}
+	other, _ := newDriver(d, "qemu:///session", "ws8", func(o *swap.Options) {
+		o.Records, o.Platform = records, libvirt.New(libvirt.Options{Helpers: []string{"another"}})
+	})
+	if err := other.Leave(t.Context(), target, remediate.Posture{}); err == nil || !strings.Contains(err.Error(), "domain unbrick-helper has ") {
+		t.Errorf("put back twice: %v", err)
+	}
+	if s := state(t, l, dom); s != lib.DomainShutoff {
+		t.Errorf("the domain is in state %d", s)
+	}
+	if err := driver.Leave(t.Context(), target, remediate.Posture{}); err != nil || inactive(t, l, dom) != before {
+		t.Errorf("put back: %v", err)
+	}
+}

@@ -12,7 +12,6 @@ import (
 	"path/filepath"
 	"strings"
 	"sync"
-	"sync/atomic"
 	"testing"
 
 	lib "github.com/digitalocean/go-libvirt"
@@ -31,8 +30,30 @@ import (
 func TestDriver(t *testing.T) {
 	d := startDaemon(t)
 	l := d.control(t, "test:///default") // the driver forgets all when nobody is connected
-	var n atomic.Int32
-	drivertest.Run(t, func(t *testing.T) drivertest.Rig { return newRig(t, d, l, int(n.Add(1))) })
+	n := 0
+	drivertest.Run(t, func(t *testing.T) drivertest.Rig {
+		removeAll(t, l) // what another rig left would take requests of its own
+		n++
+		return newRig(t, d, l, n)
+	})
+}
+
+// removeAll removes every domain but the driver's own.
+func removeAll(t *testing.T, l *lib.Libvirt) {
+	t.Helper()
+	all, _, err := l.ConnectListAllDomains(1, 0)
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, dom := range all {
+		if dom.Name == "test" {
+			continue
+		}
+		_ = l.DomainDestroy(dom) // it may be off
+		if err := l.DomainUndefine(dom); err != nil {
+			t.Fatal(err)
+		}
+	}
 }
 
 func newRig(t *testing.T, d *daemon, l *lib.Libvirt, n int) drivertest.Rig {

@@ -75,6 +75,9 @@ func (in *instance) giveBack(e swap.Entry) error {
 	if _, i := d.find(e.Slot.Volume); i >= 0 {
 		return nil
 	}
+	if err := in.alone(e.Slot.Volume); err != nil { // a helper that is no longer one may have it
+		return fmt.Errorf("the disk of domain %s is not put back yet: %w", in.dom.Name, err)
+	}
 	if err := in.define(d.with(was.Disk, was.Place, was.Bootless)); err != nil {
 		return err
 	}
@@ -101,6 +104,9 @@ func (in *instance) lend(e swap.Entry, name string) error {
 	was, err := readDetail(e.Slot)
 	if err != nil {
 		return err
+	}
+	if err := in.alone(e.Slot.Volume); err != nil {
+		return fmt.Errorf("the disk of domain %s is not hung on the helper: %w", in.dom.Name, err)
 	}
 	for try := 1; ; try++ {
 		dom, d, err := in.helper(name)
