@@ -61,7 +61,7 @@ func TestOpenRefuses(t *testing.T) {
 		{garbage, "file is not a database"},
 		{dir, "is it a state of unbrick"},
 		{filepath.Join(dir, "no", "such.db"), "--state"},
-		{newer, "newer unbrick (schema 99, this one knows 2)"},
+		{newer, fmt.Sprintf("newer unbrick (schema 99, this one knows %d)", schemaVersion)},
 		{"postgres://nobody:hunter2@127.0.0.1:1/none?connect_timeout=1", "postgres://nobody:xxxxx@127.0.0.1:1"},
 	} {
 		ctx, cancel := context.WithCancel(context.Background())
