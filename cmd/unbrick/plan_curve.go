@@ -10,8 +10,12 @@ import (
 	"unbrick/remediate/schedule/forecast"
 )
 
-// curvePoints is how many moments a curve has.
-const curvePoints = 120
+const (
+	// curvePoints is how many moments a curve has.
+	curvePoints = 120
+	// manyHosts is from where on the keys are looked at less often, as in the forecast itself.
+	manyHosts = 500_000
+)
 
 // A curve is how many hosts of a site, or of all, are not back yet, at equal steps from the start
 // on: what nine runs of ten have at most, half of them, and one of ten.
@@ -74,7 +78,11 @@ func watch(fleet *schedule.Fleet, rng *rand.Rand, list []curve, at map[int]int, 
 		step := int(hours / list[i].Until.Sub(fleet.Start).Hours() * curvePoints)
 		back[i][min(step+1, curvePoints)]++
 	}
-	forecast.Run(schedule.NewDispatcher(fleet, nil), 0, truth, rng.Uint64(), func(e forecast.End) {
+	d := schedule.NewDispatcher(fleet, nil)
+	if fleet.Hosts() > manyHosts {
+		d.Roughly()
+	}
+	forecast.Run(d, 0, truth, rng.Uint64(), func(e forecast.End) {
 		if !e.Back {
 			return
 		}

@@ -171,7 +171,7 @@ func (c *config) serves(way string) bool {
 
 // held says why a host cannot be treated, as far as that is known without asking an escrow.
 func (c *config) held(h *inventory.Host) string {
-	if saysEncrypted(*h) && !c.hasKeys() {
+	if !c.hasKeys() && saysEncrypted(*h) {
 		return "encrypted, and no escrow of keys is configured"
 	}
 	return ""

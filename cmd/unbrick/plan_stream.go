@@ -6,6 +6,7 @@ import (
 	"hash/maphash"
 	"iter"
 	"os"
+	"runtime/debug"
 	"slices"
 	"sync"
 
@@ -22,6 +23,9 @@ const (
 	// mostHeld is how many hosts that --only leaves of a large file are held.
 	mostHeld = 300_000
 	batch    = 1024
+	// readingGC lets the heap grow to three times what is alive, which is little: a row is
+	// garbage as soon as it is counted.
+	readingGC = 200
 )
 
 // takeCensus reads the fleet: a large one host by host, since a plan needs their counts alone.
@@ -84,8 +88,7 @@ type stream struct {
 
 // read takes every row in. One goroutine reads while another counts.
 func (s *stream) read(ctx context.Context, src inventory.Source) error {
-	ctx, cancel := context.WithCancel(ctx)
-	defer cancel()
+	defer debug.SetGCPercent(debug.SetGCPercent(readingGC))
 	full := make(chan []inventory.Host, 4)
 	var failed error
 	go func() {
@@ -104,23 +107,33 @@ func (s *stream) read(ctx context.Context, src inventory.Source) error {
 func (s *stream) rows(ctx context.Context, rows iter.Seq2[inventory.Host, error], full chan<- []inventory.Host) error {
 	hosts := make([]inventory.Host, 0, batch)
 	for h, err := range rows {
-		var row *inventory.RowError
-		switch {
-		case errors.As(err, &row) && row.Warning:
-			keepFirst(&s.warned, row)
-		case row != nil:
-			keepFirst(&s.bad, row)
-		case err != nil:
-			return err
-		default:
-			if hosts = append(hosts, h); len(hosts) == batch {
-				full <- hosts
-				hosts = make([]inventory.Host, 0, batch)
+		if err != nil {
+			if err = s.problem(err); err != nil {
+				return err
 			}
+			continue
+		}
+		if hosts = append(hosts, h); len(hosts) == batch {
+			full <- hosts
+			hosts = make([]inventory.Host, 0, batch)
 		}
 	}
 	full <- hosts
 	return ctx.Err()
+}
+
+// problem notes what is wrong with a row, and returns what is wrong with the file.
+func (s *stream) problem(err error) error {
+	var row *inventory.RowError
+	switch {
+	case !errors.As(err, &row):
+		return err
+	case row.Warning:
+		keepFirst(&s.warned, row)
+	default:
+		keepFirst(&s.bad, row)
+	}
+	return nil
 }
 
 func keepFirst(p *inventory.Problems, e *inventory.RowError) {
