@@ -54,7 +54,7 @@ stop rule, 4 interrupted (run again to resume).`,
 func commands() []*cli.Command {
 	list := []*cli.Command{
 		demoCommand(), labCommand(), planCommand(), runCommand(), fixCommand(),
-		statusCommand(), pauseCommand(), resumeCommand(), pinCommand(), unpinCommand(), cancelCommand(), retryCommand(), doneCommand(),
+		statusCommand(), pauseCommand(), resumeCommand(), pinCommand(), unpinCommand(), cancelCommand(), retryCommand(), doneCommand(), cleanupCommand(),
 		reportCommand(), inventoryCommand(), keysCommand(), playbookCommand(), imageCommand(),
 		doctorCommand(),
 	}

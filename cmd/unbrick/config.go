@@ -50,6 +50,7 @@ type config struct {
 	IPMI    ipmiConfig    `yaml:"ipmi"`
 	AMT     amtConfig     `yaml:"amt"`
 	Netboot netbootConfig `yaml:"netboot"`
+	Swap    swapConfig    `yaml:"swap"`
 	Restart restartConfig `yaml:"restart"`
 	Manual  manualConfig  `yaml:"manual"`
 	Persons persons       `yaml:"persons"`
@@ -109,7 +110,7 @@ type timeouts struct {
 }
 
 type stopRule struct {
-	Canary   int     `yaml:"canary"`   // the first so many all bad: halt
+	Canary   int     `yaml:"canary"`   // the first so many of the whole run all bad: halt; -1: only by way and model
 	Stranded int     `yaml:"stranded"` // so many not put back: halt
 	Failed   float64 `yaml:"failed"`   // share of bad ones after 20: halt
 }
@@ -158,7 +159,7 @@ func defaults() *config {
 		},
 		Soak: duration(time.Minute),
 		Wait: duration(12 * time.Hour),
-		Stop: stopRule{Canary: 3, Stranded: 3, Failed: 0.5},
+		Stop: stopRule{Canary: -1, Stranded: 3, Failed: 0.5},
 
 		WinRM:   winrmConfig{Auth: "ntlm", Krb5: "/etc/krb5.conf", Catch: duration(90 * time.Second)},
 		Screens: "unbrick-screens",

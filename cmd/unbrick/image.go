@@ -21,7 +21,7 @@ func imageCommand() *cli.Command {
 				jsonFlag(),
 			},
 			Description: "The image holds no secret and is the same for all hosts. Built twice from the same packages,\nit is the same bytes.\n\n   unbrick image build --out unbrick-image",
-		}, imageWinPECommand(), imageUSBCommand(), imageSticksCommand()},
+		}, imageWinPECommand(), imageUSBCommand(), imageSticksCommand(), imageHelperCommand()},
 	}
 }
 

@@ -8,6 +8,7 @@ import (
 	"errors"
 	"fmt"
 	"io/fs"
+	"maps"
 	"net/url"
 	"os"
 	"path/filepath"
@@ -107,6 +108,7 @@ func (k *kit) listDrivers(pins tlspin.Records) (map[string]remediate.Driver, err
 	if k.boot != nil {
 		known["netboot"] = netboot.New(k.boot, switches)
 	}
+	maps.Copy(known, k.listSwaps(cfg.Swap))
 	return known, nil
 }
 
