@@ -163,7 +163,7 @@ func (c *config) serves(way string) bool {
 	switch way {
 	case "netboot":
 		return c.Netboot.Enabled
-	case "winrm", "redfish", "amt", "restart", remediate.Manual:
+	case "winrm", "redfish", "amt", "restart", "libvirt", remediate.Manual:
 		return true
 	}
 	return false
