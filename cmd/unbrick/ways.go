@@ -13,6 +13,7 @@ import (
 	"os"
 	"path/filepath"
 	"strings"
+	"sync"
 	"time"
 
 	"unbrick/inventory/secret"
@@ -235,13 +236,29 @@ func (c *config) shellLogin() (func(context.Context, remediate.Target) (client.A
 			return client.Basic{User: user, Password: password}, nil
 		}), nil
 	case "kerberos":
-		return with(func(user string, password secret.Value) (client.Auth, error) {
-			return client.NewKerberos(w.Krb5, user, w.Realm, password)
-		}), nil
+		return with(w.tickets()), nil
 	case "certificate":
 		return w.certificate, nil
 	}
 	return nil, usage("ntlm, kerberos, basic or certificate", "winrm.auth in unbrick.yaml cannot be %q", w.Auth)
+}
+
+// tickets returns how an account logs in by Kerberos: once, for all hosts.
+func (w winrmConfig) tickets() func(user string, password secret.Value) (client.Auth, error) {
+	var mu sync.Mutex
+	known := map[string]*client.Kerberos{}
+	return func(user string, password secret.Value) (client.Auth, error) {
+		mu.Lock()
+		defer mu.Unlock()
+		if k := known[user]; k != nil {
+			return k, nil
+		}
+		k, err := client.NewKerberos(w.Krb5, user, w.Realm, password)
+		if err == nil {
+			known[user] = k
+		}
+		return k, err
+	}
 }
 
 func (w winrmConfig) certificate(ctx context.Context, _ remediate.Target) (client.Auth, error) {
