@@ -26,7 +26,6 @@ package amt
 import (
 	"context"
 	"crypto/x509"
-	"sync"
 	"time"
 
 	"unbrick/inventory/secret"
@@ -70,9 +69,8 @@ type Times struct {
 // and no image: whoever or whatever is there goes on.
 type Driver struct {
 	opt Options
-
-	mu    sync.Mutex
-	gates map[string]*gate // by address, of calls under way
+	// The firmware is slow, and two calls that set its boot options at once would mix them.
+	limit *power.Limit
 }
 
 var (
@@ -88,7 +86,7 @@ func New(o Options) *Driver {
 		Poll:    or(o.Times.Poll, time.Second),
 		Retry:   or(o.Times.Retry, 15*time.Second),
 	}
-	return &Driver{opt: o, gates: map[string]*gate{}}
+	return &Driver{opt: o, limit: power.NewLimit(1)}
 }
 
 func or(d, def time.Duration) time.Duration {
@@ -141,38 +139,4 @@ func (d *Driver) Turn(ctx context.Context, t remediate.Target, s power.State) er
 // the consent of the person at the host.
 func (d *Driver) Next(ctx context.Context, t remediate.Target, from power.Source) error {
 	return d.visit(ctx, t, func(v *visit) error { return v.next(from) })
-}
-
-// A gate lets one call to an address through at a time: the firmware is slow, and two that set
-// its boot options at once would mix them.
-type gate struct {
-	users int // calls that hold it or wait
-	slot  chan struct{}
-}
-
-// pass waits for the place at addr, and returns how to give it back.
-func (d *Driver) pass(ctx context.Context, addr string) (back func(), err error) {
-	d.mu.Lock()
-	g := d.gates[addr]
-	if g == nil {
-		g = &gate{slot: make(chan struct{}, 1)}
-		d.gates[addr] = g
-	}
-	g.users++
-	d.mu.Unlock()
-
-	forget := func() {
-		d.mu.Lock()
-		defer d.mu.Unlock()
-		if g.users--; g.users == 0 {
-			delete(d.gates, addr)
-		}
-	}
-	select {
-	case g.slot <- struct{}{}:
-		return func() { <-g.slot; forget() }, nil
-	case <-ctx.Done():
-		forget()
-		return nil, ctx.Err()
-	}
 }

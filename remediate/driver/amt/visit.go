@@ -34,7 +34,7 @@ func (d *Driver) visit(ctx context.Context, t remediate.Target, do func(*visit) 
 		return err
 	}
 	v := &visit{driver: d, target: t, addr: addr}
-	back, err := d.pass(ctx, addr.host)
+	back, err := d.limit.Enter(ctx, addr.host)
 	if err != nil {
 		return v.explain(ctx, err)
 	}
