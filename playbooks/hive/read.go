@@ -81,14 +81,6 @@ func fromUTF16(b []byte) string {
 	return string(utf16.Decode(units))
 }
 
-func toUTF16(s string) []byte {
-	var b []byte
-	for _, u := range utf16.Encode([]rune(s)) {
-		b = append(b, byte(u), byte(u>>8))
-	}
-	return b
-}
-
 // A leaf is a list of subkeys, or a part of one.
 type leaf struct {
 	at   uint32
