@@ -47,13 +47,14 @@ var mayImport = []struct {
 	{"remediate/probe/*", []string{"inventory", "inventory/rest", "inventory/secret", "remediate"}},
 	{"remediate/tlspin", nil},
 	{"remediate/swap", []string{"inventory", "remediate"}},
+	{"remediate/swap/swaptest", []string{"inventory", "remediate", "remediate/driver/drivertest", "remediate/rescue", "remediate/swap"}},
 	{"remediate/power", []string{"inventory", "remediate"}},
 	{"remediate/power/powertest", []string{"inventory", "remediate", "remediate/power"}},
 	{"remediate/winrm", []string{"inventory/secret", "remediate/tlspin"}},
 	{"remediate/winrm/winrmtest", nil},
 	{"remediate/netboot", nil},
 	{"remediate/driver/drivertest", []string{"inventory", "playbooks", "remediate"}},
-	{"remediate/driver/*", []string{"inventory", "inventory/secret", "playbooks", "remediate", "remediate/netboot", "remediate/power", "remediate/probe", "remediate/swap", "remediate/tlspin", "remediate/winrm"}},
+	{"remediate/driver/*", []string{"inventory", "inventory/secret", "inventory/source/*", "playbooks", "remediate", "remediate/netboot", "remediate/power", "remediate/probe", "remediate/swap", "remediate/tlspin", "remediate/winrm"}},
 	{"remediate/driver/*/*", nil},
 
 	// The one place where keys meet hosts.

@@ -36,6 +36,9 @@ type Rig struct {
 	// Few leaves out what the variants of a peer have in common, when one of them has had it
 	// all: the loss of requests that only read, and of single answers.
 	Few bool
+	// Refuses says that the peer can also be told to throttle and to refuse: the suite then
+	// orders [Throttled] and [Forbidden] at every request too.
+	Refuses bool
 }
 
 // A Loss is how a call is cut off.
@@ -46,6 +49,9 @@ const (
 	LostBefore Loss = "lost before it was done" // one request
 	LostAfter  Loss = "lost after it was done"  // one answer
 	Death      Loss = "done, and then nothing"  // one answer and every later request: the caller was killed
+
+	Throttled Loss = "throttled" // not done: too many requests, the peer says
+	Forbidden Loss = "refused"   // not done: a right is missing, the peer says
 )
 
 // Disk is what a host boots that is left alone.
@@ -125,10 +131,14 @@ func (s suite) leaveAlone(t *testing.T) {
 // cutEverywhere goes through the stages once for each request of one of them and each loss:
 // of a request that only reads, all are the same.
 func (s suite) cutEverywhere(t *testing.T, stage remediate.Stage) {
-	few := s.make(t).Few
+	like := s.make(t)
 	for n, changes := range s.requests(t, stage) {
-		if !few {
+		if !like.Few {
 			s.cut(t, stage, n, LostAfter)
+		}
+		if like.Refuses {
+			s.cut(t, stage, n, Throttled)
+			s.cut(t, stage, n, Forbidden)
 		}
 		if changes {
 			s.cut(t, stage, n, LostBefore)
