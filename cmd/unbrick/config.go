@@ -21,16 +21,20 @@ import (
 // A config is unbrick.yaml with the flags of the command laid over it. Every field has a
 // default; paths in the file are relative to the file.
 type config struct {
-	Inventory string   `yaml:"inventory"`
-	Map       []string `yaml:"map"`        // columns by another name: "name=Hostname"
-	SkipBad   bool     `yaml:"skip_bad"`   // leave bad rows out instead of stopping
-	Keys      []string `yaml:"keys"`       // key files
-	Escrows   []escrow `yaml:"escrows"`    // where more keys are
-	FirstWins bool     `yaml:"first_wins"` // where escrows have different keys for one protector, take the first's
-	Ledger    string   `yaml:"ledger"`     // where releases of keys are recorded
-	Playbook  string   `yaml:"playbook"`   // name or file
-	State     string   `yaml:"state"`      // file, or postgres://…
-	Image     string   `yaml:"image"`      // folder that unbrick image build made
+	Inventory string              `yaml:"inventory"`  // a CSV file; with sources, one more of them
+	Sources   []sourceEntry       `yaml:"sources"`    // where hosts are known
+	Wins      map[string][]string `yaml:"wins"`       // for a field, the sources that are believed first
+	Incident  *incidentConfig     `yaml:"incident"`   // which hosts it has hit
+	Fleet     string              `yaml:"fleet"`      // file of the saved fleet; beside the state if empty
+	Map       []string            `yaml:"map"`        // columns by another name: "name=Hostname"
+	SkipBad   bool                `yaml:"skip_bad"`   // leave bad rows out instead of stopping
+	Keys      []string            `yaml:"keys"`       // key files
+	Escrows   []escrow            `yaml:"escrows"`    // where more keys are
+	FirstWins bool                `yaml:"first_wins"` // where escrows have different keys for one protector, take the first's
+	Ledger    string              `yaml:"ledger"`     // where releases of keys are recorded
+	Playbook  string              `yaml:"playbook"`   // name or file
+	State     string              `yaml:"state"`      // file, or postgres://…
+	Image     string              `yaml:"image"`      // folder that unbrick image build made
 
 	Rescue      rescueConfig `yaml:"rescue"`
 	TLS         string       `yaml:"tls"`    // of BMCs: pin, verify or insecure
@@ -182,7 +186,14 @@ func loadConfig(file string) (*config, error) {
 	if err != nil {
 		return nil, usage("give the configuration with -c FILE; it is not needed for unbrick demo", "cannot read configuration: %v", err)
 	}
-	if err := yaml.UnmarshalWithOptions(b, cfg, yaml.Strict()); err != nil {
+	err = yaml.UnmarshalWithOptions(b, cfg, yaml.Strict())
+	if err == nil {
+		err = cfg.checkSources()
+	}
+	if at := (*lineError)(nil); errors.As(err, &at) {
+		return nil, usage("every key is described in the README", "cannot read configuration %s:%d: %s", file, at.line, at.text)
+	}
+	if err != nil {
 		return nil, usage("every key is described in the README", "cannot read configuration %s: %s", file, yaml.FormatError(err, false, true))
 	}
 	cfg.anchor(filepath.Dir(file))
@@ -191,7 +202,7 @@ func loadConfig(file string) (*config, error) {
 
 // anchor makes the paths of the file relative to dir.
 func (c *config) anchor(dir string) {
-	for _, p := range []*string{&c.Inventory, &c.Ledger, &c.Image, &c.Rescue.Dir, &c.TLSCA, &c.AMT.Root, &c.WinRM.Krb5, &c.WinRM.Cert, &c.Manual.Cards, &c.Netboot.Dir, &c.Falcon.CA, &c.Screens, &c.Calendar.Sites} {
+	for _, p := range []*string{&c.Inventory, &c.Ledger, &c.Image, &c.Rescue.Dir, &c.TLSCA, &c.AMT.Root, &c.WinRM.Krb5, &c.WinRM.Cert, &c.Manual.Cards, &c.Netboot.Dir, &c.Falcon.CA, &c.Screens, &c.Calendar.Sites, &c.Fleet} {
 		*p = anchored(dir, *p)
 	}
 	for i := range c.Keys {
@@ -202,6 +213,9 @@ func (c *config) anchor(dir string) {
 	}
 	for _, e := range c.Escrows {
 		e.anchor(dir)
+	}
+	for i := range c.Sources {
+		c.Sources[i].anchor(dir)
 	}
 	if !shared(c.State) {
 		c.State = anchored(dir, c.State)

@@ -6,7 +6,6 @@ import (
 	"github.com/urfave/cli/v2"
 
 	"unbrick/inventory"
-	"unbrick/inventory/source/csv"
 )
 
 func inventoryCommand() *cli.Command {
@@ -117,14 +116,6 @@ func parseOnly(selector string) (*inventory.Selector, error) {
 	}
 	sel, err := inventory.ParseSelector(selector)
 	return sel, hinted(err, "write --only 'site=SYD,AKL tier=critical'")
-}
-
-func csvSource(cfg *config, file string) (inventory.Source, error) {
-	columns, err := csv.ParseMap(cfg.Map)
-	if err != nil {
-		return nil, hinted(err, "write --map name=Hostname: our name first, then the file's")
-	}
-	return &csv.Source{Path: file, Map: columns}, nil
 }
 
 // hostNamed returns the host of that name, in any case.
