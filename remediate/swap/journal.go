@@ -21,7 +21,7 @@ type Entry struct {
 	Run      string    `json:"run"`
 	Host     string    `json:"host"`
 	Address  string    `json:"address"` // of the route
-	Mark     string    `json:"mark"`    // what the volume is known by on a helper
+	Mark     string    `json:"mark"`    // of this swap: what the volume is known by on a helper, unless a Marker says otherwise
 	Slot     Slot      `json:"slot"`
 	Snapshot bool      `json:"snapshot,omitempty"` // one is made of the volume, called as the mark
 	At       time.Time `json:"at"`

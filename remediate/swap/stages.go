@@ -57,7 +57,7 @@ func (d *Driver) Enter(ctx context.Context, t remediate.Target, _ remediate.Imag
 	if err != nil {
 		return err
 	}
-	return d.opt.Desk.Lend(ctx, t, s.On, v.entry.Mark)
+	return d.opt.Desk.Lend(ctx, t, s.On, v.mark())
 }
 
 // begin puts down how the volume hangs. An entry that was left open stands, unless the volume
@@ -136,6 +136,14 @@ func (d *Driver) visit(ctx context.Context, t remediate.Target) (*visit, error) 
 	return &visit{in, t, e}, nil
 }
 
+// mark is what the agent on a helper knows the volume by.
+func (v *visit) mark() string {
+	if m, ok := v.Instance.(Marker); ok {
+		return m.Mark(v.entry)
+	}
+	return v.entry.Mark
+}
+
 // maxSteps ends a climb in which somebody undoes each step.
 const maxSteps = 12
 
@@ -191,7 +199,7 @@ func (d *Driver) step(ctx context.Context, v *visit, step Step, s State) error {
 		}
 		defer d.queue.give(helper, v.ID())
 		// The helper's agent must find its order when it sees the disk.
-		if err := d.opt.Desk.Lend(ctx, v.target, helper, v.entry.Mark); err != nil {
+		if err := d.opt.Desk.Lend(ctx, v.target, helper, v.mark()); err != nil {
 			return err
 		}
 	}

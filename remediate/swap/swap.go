@@ -52,6 +52,13 @@ type Instance interface {
 	io.Closer
 }
 
+// A Marker is an Instance on whose platform a volume cannot be given a mark of ours. Optional.
+type Marker interface {
+	// Mark returns what the agent on a helper knows the volume of an entry by, before it hangs
+	// there and while it does: a serial number that the platform gives it, for instance.
+	Mark(e Entry) string
+}
+
 // A Slot is how a volume hangs on its instance.
 type Slot struct {
 	Volume string            `json:"volume"`           // the platform's id of it

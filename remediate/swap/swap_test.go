@@ -434,3 +434,30 @@ func TestStaleEntry(t *testing.T) {
 		t.Error(c.harm)
 	}
 }
+
+// serial is a cloud whose volumes have marks of their own.
+type serial struct{ *cloud }
+
+func (s serial) Reach(context.Context, remediate.Target) (swap.Instance, error) { return s, nil }
+
+func (s serial) Mark(e swap.Entry) string { return "serial of " + e.Slot.Volume }
+
+func (s serial) Do(ctx context.Context, step swap.Step, e swap.Entry, helper string) error {
+	if step == swap.Lend && s.lent["h1"] != s.Mark(e) {
+		return fmt.Errorf("the desk knows it by %q", s.lent["h1"])
+	}
+	if step == swap.Lend {
+		s.lent["h1"] = e.Mark // as the cloud without a mark of its own expects it
+	}
+	return s.cloud.Do(ctx, step, e, helper)
+}
+
+// Where the platform marks a volume, the desk is told that mark, before it hangs on a helper
+// and after.
+func TestMarker(t *testing.T) {
+	c := newCloud()
+	d := c.driver(func(o *swap.Options) { o.Platform = serial{c} })
+	if err := d.Enter(t.Context(), target(), remediate.Image{}); err != nil || c.lent["h1"] != "serial of vol-1" {
+		t.Errorf("%v, and the desk knows it by %q", err, c.lent["h1"])
+	}
+}
