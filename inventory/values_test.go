@@ -105,58 +105,6 @@ func TestTierText(t *testing.T) {
 	}
 }
 
-func TestSelector(t *testing.T) {
-	h := inventory.Host{Name: "SYD-PC-01", Site: "New York", Country: "US", Region: "A/B", Tier: inventory.Critical}
-	for s, want := range map[string]bool{
-		"name=SYD-PC-01": true, "name=syd-*": true, "name=syd": false, "name=a,b,syd-pc-0?": true,
-		"site=new?york": true, "SITE=New*": true, "country=us tier=critical": true, "country=us tier=low": false,
-		" tier=crit*,low  name=* ": true, "group=*": true, "group=x": false, "region=a*": true, "region=a/b": true,
-		"name=[r-t]yd-pc-01": true,
-	} {
-		sel, err := inventory.ParseSelector(s)
-		if err != nil || sel.Match(h) != want {
-			t.Errorf("%q: %v, want %v", s, err, want)
-		}
-	}
-	for s, want := range map[string]string{
-		"":                     `column 1: it selects nothing`,
-		"   ":                  `column 1: it selects nothing`,
-		"SYD":                  `column 1: "SYD" has no =`,
-		"site=SYD  stie=MEL":   `column 11: no field "stie"; it is one of name, site`,
-		"site=A,,B":            `column 8: a value is missing`,
-		"site=":                `column 6: a value is missing`,
-		"name=a tier=low,high": `column 17: no tier "high"`,
-		"name=[a":              `column 6: "[a" is not a pattern`,
-		"label.x=1":            `column 1: no field "label.x"`,
-		"=x":                   `column 1: no field ""`,
-	} {
-		if _, err := inventory.ParseSelector(s); err == nil || !strings.Contains(err.Error(), want) {
-			t.Errorf("%q: got %v, want %s", s, err, want)
-		}
-	}
-}
-
-// FuzzSelector: a selector that can be read selects by its terms: another term never picks more.
-func FuzzSelector(f *testing.F) {
-	f.Add("site=SYD,MEL tier=critical", "name=*")
-	f.Add("name=[a-z]*", "group=x")
-	f.Fuzz(func(t *testing.T, a, b string) {
-		one, err := inventory.ParseSelector(a)
-		if err != nil {
-			return
-		}
-		both, err := inventory.ParseSelector(a + " " + b)
-		if err != nil {
-			return
-		}
-		for _, h := range []inventory.Host{{}, {Name: "syd", Site: "SYD", Tier: inventory.Critical}, {Name: a, Group: b}} {
-			if both.Match(h) && !one.Match(h) {
-				t.Errorf("%q picks %+v, %q alone does not", a+" "+b, h, a)
-			}
-		}
-	})
-}
-
 func TestTally(t *testing.T) {
 	tally := inventory.NewTally()
 	for _, h := range []inventory.Host{
