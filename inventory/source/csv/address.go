@@ -82,12 +82,15 @@ func hostOf(a string) string {
 }
 
 // route sets a way in, whose driver is the field's name.
-func route(check func(string) error) setter {
+func route(check func(string) error) setter { return routeUnless(mayHoldLogin, check) }
+
+// routeUnless sets a way in unless login finds one in its address.
+func routeUnless(login func(string) bool, check func(string) error) setter {
 	return func(r *rows, c *column, v string) error {
 		if err := printable(v); err != nil {
 			return err
 		}
-		if mayHoldLogin(v) {
+		if login(v) {
 			return &inventory.ValueError{Reason: "holds a user name or password", Want: "the address alone; logins are named in unbrick.yaml by reference"}
 		}
 		r.host.Routes = append(r.host.Routes, inventory.Route{Driver: c.field, Address: v})
@@ -101,6 +104,9 @@ func mayHoldLogin(v string) bool {
 	at := strings.LastIndexByte(v, '@')
 	return at >= 0 && strings.Contains(v[:at], ":") || strings.Contains(v, "://") && strings.ContainsAny(v, "?@")
 }
+
+// holdsUser says that an address names a user. What stands in its query is no login.
+func holdsUser(v string) bool { return strings.Contains(v, "@") }
 
 // hostOrURL takes "10.0.0.5", "bmc7:8443", "[fe80::1]:443" or an http or https URL.
 func hostOrURL(v string) error {

@@ -81,6 +81,8 @@ var aliases = []alias{
 	{"opening", "opens", "common"},
 	{"openinghours", "opens", "common"},
 
+	{"installstatus", "state", "ServiceNow"},
+
 	{"bmc", "redfish", "common"},
 	{"idrac", "redfish", "Dell"},
 	{"ilo", "redfish", "HPE"},

@@ -95,6 +95,7 @@ func finish(cols []column) (notes []*inventory.RowError) {
 		case ignored:
 			notes = append(notes, &inventory.RowError{Reason: fmt.Sprintf("column %d has no name and is not read", i+1), Want: "a header for each column"})
 		case "":
+			c.title = strings.TrimPrefix(c.title, labelPrefix)
 			if labels[c.title]++; labels[c.title] > 1 {
 				c.title = fmt.Sprintf("%s (%d)", c.title, labels[c.title])
 			}
@@ -105,6 +106,10 @@ func finish(cols []column) (notes []*inventory.RowError) {
 	}
 	return notes
 }
+
+// labelPrefix marks a header as that of a label, whatever it would be otherwise: [Write] puts it
+// before labels that are called like a field.
+const labelPrefix = "label:"
 
 // meaning returns the field of a header. A field that is mapped takes no other column.
 func meaning(title string, mapping map[string]string) want {
@@ -118,6 +123,9 @@ func meaning(title string, mapping map[string]string) want {
 	}
 	w := want{}
 	k := key(title)
+	if strings.HasPrefix(title, labelPrefix) {
+		return w
+	}
 	if _, ok := fields[k]; ok {
 		w = want{k, 1}
 	} else if i := slices.IndexFunc(aliases, func(a alias) bool { return a.header == k }); i >= 0 {

@@ -30,6 +30,7 @@ var fields = map[string]setter{
 	"timezone":   setZone,
 	"opens":      setOpens,
 	"tier":       setTier,
+	"state":      setState,
 
 	"winrm":   route(hostOrURL),
 	"redfish": route(hostOrURL),
@@ -42,6 +43,10 @@ var fields = map[string]setter{
 	"vsphere": route(anyAddress),
 	"hyperv":  route(anyAddress),
 	"manual":  route(anyAddress),
+
+	"proxmox":   route(anyAddress),
+	"openstack": route(anyAddress),
+	"libvirt":   routeUnless(holdsUser, anyAddress), // its URI has a query
 }
 
 // set takes one value into the host, or reports it.
@@ -237,6 +242,15 @@ func setTier(r *rows, _ *column, v string) (err error) {
 		return &inventory.ValueError{Reason: "not a tier", Want: "dependency, critical, normal or low"}
 	}
 	return nil
+}
+
+// setState takes a word for a host that is not in use, as systems have it. Any other word, as
+// "Installed" or the state of a country, is a label.
+func setState(r *rows, c *column, v string) error {
+	if r.host.State = inventory.ParseState(v); r.host.State != "" {
+		return nil
+	}
+	return setLabel(r, c, v)
 }
 
 // setLabel keeps a column that is none of ours, under its own header.
