@@ -23,6 +23,7 @@ var mayImport = []struct {
 	{"inventory/secret", nil},
 	{"inventory/rest", []string{"inventory/secret"}},
 	{"inventory/calendar", []string{"inventory"}},
+	{"inventory/saved", []string{"inventory"}},
 	{"inventory/sourcetest", []string{"inventory"}},
 	{"inventory/source/*", []string{"inventory", "inventory/rest", "inventory/secret", "inventory/calendar"}},
 	{"bitlocker", []string{"inventory/secret"}},
