@@ -38,7 +38,11 @@ func done(c *cli.Context) error {
 		if err := s.Wake(c.Context, c.String("run"), args[0], note); err != nil {
 			return hinted(err, "unbrick status --json lists what hosts wait for; unbrick report, which do")
 		}
-		say(c, "noted; the run takes %s up again", args[0])
+		if note.What == remediate.GaveUp {
+			say(c, "noted; the run gives %s up", args[0])
+			return nil
+		}
+		say(c, "noted; the run takes %s up again and looks whether it is up", args[0])
 		return nil
 	})
 }

@@ -2,7 +2,6 @@ package main
 
 import (
 	"errors"
-	"fmt"
 	"strings"
 	"time"
 
@@ -142,94 +141,4 @@ func openSticks(c *cli.Context, cfg *config) (*rescue.Sticks, *engine.Store, err
 		return nil, nil, errors.Join(hinted(err, "rescue.dir in unbrick.yaml names the directory"), store.Close())
 	}
 	return sticks, store, nil
-}
-
-func imageSticksCommand() *cli.Command {
-	return &cli.Command{
-		Name: "sticks", Usage: "the sticks that were made: who has them, what they did; revoke one, read what one brought back", Action: imageSticks,
-		Flags: []cli.Flag{
-			&cli.StringSliceFlag{Name: "revoke", Usage: "take the stick of this `ID` out of use, at once and for good; may be given several times"},
-			&cli.StringFlag{Name: "read", Usage: "the reports of hosts that no server reached, from the stick's second partition mounted at `DIR`"},
-			configFlag(), stateFlag(), jsonFlag(),
-		},
-		Description: "   unbrick image sticks\n   unbrick image sticks --revoke 1a2b3c4d\n   unbrick image sticks --read /media/alice",
-	}
-}
-
-func imageSticks(c *cli.Context) error {
-	if _, err := arguments(c, 0, 0); err != nil {
-		return err
-	}
-	cfg, err := settings(c)
-	if err != nil {
-		return err
-	}
-	if err := stateExists(cfg.State); err != nil {
-		return err
-	}
-	sticks, store, err := openSticks(c, cfg)
-	if err != nil {
-		return err
-	}
-	defer store.Close()
-	if ids := c.StringSlice("revoke"); len(ids) > 0 {
-		return revokeSticks(c, sticks, ids)
-	}
-	if dir := c.String("read"); dir != "" {
-		return readStick(c, sticks, dir)
-	}
-	all, err := sticks.List(c.Context)
-	if err != nil {
-		return err
-	}
-	if c.Bool("json") {
-		return printJSON(c, append([]rescue.StickInfo{}, all...))
-	}
-	for _, s := range all {
-		state := "until " + s.Until.Local().Format("2006-01-02 15:04")
-		switch {
-		case s.RevokedBy != "":
-			state = "revoked by " + s.RevokedBy
-		case time.Now().After(s.Until):
-			state = "expired"
-		}
-		fmt.Fprintf(c.App.Writer, "%s  %-20s  %-12s  %-24s  %d of %d hosts, %d refused\n", s.ID, s.By, strings.Join(s.Sites, ","), state, len(s.Hosts), s.MaxHosts, s.Refused)
-	}
-	return nil
-}
-
-func revokeSticks(c *cli.Context, sticks *rescue.Sticks, ids []string) error {
-	who, err := currentPerson()
-	if err != nil {
-		return err
-	}
-	var errs []error
-	for _, id := range ids { // all of them, whatever becomes of one
-		if err := sticks.Revoke(c.Context, id, who.account); err != nil {
-			errs = append(errs, err)
-			continue
-		}
-		say(c, "stick %s is good for nothing any more; the keys that it got are on the ledger", id)
-	}
-	return hinted(errors.Join(errs...), "unbrick image sticks lists them; --state names the run's")
-}
-
-// readStick prints what a stick brought back. Nothing is made of it here.
-func readStick(c *cli.Context, sticks *rescue.Sticks, dir string) error {
-	reports, err := sticks.Read(c.Context, dir)
-	if c.Bool("json") {
-		return errors.Join(printJSON(c, append([]rescue.StickReport{}, reports...)), err)
-	}
-	for _, r := range reports {
-		result, why := r.Result()
-		end := fmt.Sprintf("%d files removed", len(result.Removed()))
-		if why != nil {
-			end = why.Error()
-		}
-		fmt.Fprintf(c.App.Writer, "%s  serial %q  uuid %s  %s  by %s: %s\n", r.At.Format("2006-01-02 15:04 MST"), r.Identity.Serial, r.Identity.UUID, r.File, r.By, end)
-		for _, sum := range r.Lost {
-			say(c, "warning: %s: no good copy of the removed file %s is on the stick", r.File, sum)
-		}
-	}
-	return hinted(err, "what is not genuine counts for nothing: look at the host itself")
 }

@@ -109,8 +109,37 @@ func TestSticks(t *testing.T) {
 		t.Fatal(err)
 	}
 	try(exitDone, `serial "SN1"`, "sticks", "--read", dir)
+	tellOfSN1(t, dir, config, func(code int, says string) { try(code, says, "sticks", "--read", dir, "--tell", "-i", filepath.Join(dir, "fleet.csv")) })
 	if err := os.WriteFile(name, bytes.Replace(report, []byte("SN1"), []byte("SN2"), 1), 0o600); err != nil {
 		t.Fatal(err)
 	}
 	try(exitUsage, "made or changed by somebody else", "sticks", "--read", dir)
+}
+
+// tellOfSN1 tells a run of the report: when there is none, and when the host waits in it for a person.
+func tellOfSN1(t *testing.T, dir, config string, tell func(code int, says string)) {
+	t.Helper()
+	fleet := filepath.Join(dir, "fleet.csv")
+	write := func(text string) {
+		if err := os.WriteFile(fleet, []byte(text), 0o600); err != nil {
+			t.Fatal(err)
+		}
+	}
+	write("name,serial,site\nWS1,SN7,SYD\n")
+	tell(exitUsage, `not have one host with serial "SN1"`)
+	write("name,serial,site,address\nWS1,SN1,SYD,127.0.0.1:1\n")
+	tell(exitUsage, "no such run")
+	f, err := os.OpenFile(config, os.O_APPEND|os.O_WRONLY, 0)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer f.Close()
+	if _, err := f.WriteString("ladder: [{way: manual}]\n"); err != nil {
+		t.Fatal(err)
+	}
+	s := unbrick(t, "run", "-i", fleet, "-c", config, "--no-wait", "--listen", "127.0.0.1:0", "--image-listen", "127.0.0.1:0")
+	if code := s.run(t); code != exitNotAll || !strings.Contains(s.stdout.String(), "1 waiting") {
+		t.Fatalf("exit %d: %s%s", code, s.stdout.String(), s.stderr.String())
+	}
+	tell(exitDone, "the run is told of WS1")
 }

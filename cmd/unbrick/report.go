@@ -246,8 +246,11 @@ func attemptLine(a engine.Attempt) string {
 	if route == "" {
 		route = "no way in"
 	}
-	if verdict == "" {
+	switch {
+	case verdict == "":
 		verdict = "got through " + string(a.Stage)
+	case a.Verdict == remediate.Fixed && a.Stage != remediate.Confirm:
+		verdict = "repaired, and not yet seen up,"
 	}
 	return fmt.Sprintf("%s %s after %s%s", route, verdict, a.Ended.Sub(a.Started).Round(time.Second), because(a.Reason))
 }

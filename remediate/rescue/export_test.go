@@ -12,9 +12,6 @@ func (cfg Config) Around(h func(http.Handler) http.Handler) Config {
 	return cfg
 }
 
-// Identify is identify.
-var Identify = identify
-
 // Judge is judge.
 var Judge func(wire.Report) error = judge
 

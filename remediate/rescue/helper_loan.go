@@ -158,7 +158,7 @@ func (s *Server) recognise(c *call, id wire.Identity) (agrees []string, err erro
 	l, err := s.loanOf(c.Context(), c.hash)
 	switch {
 	case errors.Is(err, fs.ErrNotExist):
-		return identify(c.live.target.Host, id)
+		return Identify(c.live.target.Host, id)
 	case err != nil:
 		return nil, err
 	case id.UUID != "" || id.Serial != "" || len(id.MAC) > 0:

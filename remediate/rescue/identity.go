@@ -21,10 +21,10 @@ var placeholders = []string{
 	"NONE", "N/A", "NA", "UNKNOWN", "INVALID", "EMPTY", "O.E.M.", "OEM",
 }
 
-// identify compares what a host says of itself with the inventory. It returns what agrees
+// Identify compares what a host says of itself with the inventory. It returns what agrees
 // ("uuid", "serial", "mac"), and an error if the host contradicts the inventory in its UUID
 // or serial: then it is another host. A MAC never contradicts: adapters come and go.
-func identify(h inventory.Host, id wire.Identity) (agrees []string, err error) {
+func Identify(h inventory.Host, id wire.Identity) (agrees []string, err error) {
 	want, got := plainUUID(h.UUID), plainUUID(id.UUID)
 	if want != "" && got != "" {
 		if got != want && got != swapped(want) {

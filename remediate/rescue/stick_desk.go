@@ -139,7 +139,7 @@ func (s *Server) awaited(ctx context.Context, id wire.Identity) (hosts []waiting
 			if err != nil {
 				return nil, err
 			}
-			if agrees, err := identify(w.Host, id); !ok || err != nil || len(agrees) == 0 {
+			if agrees, err := Identify(w.Host, id); !ok || err != nil || len(agrees) == 0 {
 				continue
 			}
 			i := slices.IndexFunc(hosts, func(h waiting) bool { return strings.EqualFold(h.Host.Name, w.Host.Name) })
