@@ -22,6 +22,14 @@ type Auth interface {
 	authorization(ctx context.Context, c *Client, refused string) (string, error)
 }
 
+// A LoginError is a login that failed: what was asked for was not reached.
+type LoginError struct{ Err error }
+
+func (e *LoginError) Error() string { return e.Err.Error() }
+
+// Unwrap returns why.
+func (e *LoginError) Unwrap() error { return e.Err }
+
 // Basic sends a user's name and password.
 type Basic secret.Login
 
@@ -98,7 +106,7 @@ func (o *OAuth) authorization(ctx context.Context, c *Client, refused string) (s
 	req.Header.Set("Content-Type", "application/x-www-form-urlencoded")
 	req.Header.Set("Accept", "application/json")
 	if _, err := c.once(req, &answer); err != nil {
-		return "", fmt.Errorf("cannot log in to %s as application %s: %w", c.opt.Name, o.ClientID, err)
+		return "", &LoginError{fmt.Errorf("cannot log in to %s as application %s: %w", c.opt.Name, o.ClientID, err)}
 	}
 	if answer.Token == "" {
 		return "", fmt.Errorf("cannot log in to %s: its answer has no token", c.opt.Name)

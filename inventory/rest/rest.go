@@ -146,6 +146,14 @@ func (e *StatusError) Error() string {
 	return fmt.Sprintf("%s answers with status %d%s", e.Name, e.Status, hint)
 }
 
+// Forbids says whether an error is a refusal of what was asked by an account that was let in: a
+// login that is refused with the same status is none.
+func Forbids(err error) bool {
+	var status *StatusError
+	var login *LoginError
+	return errors.As(err, &status) && status.Status == http.StatusForbidden && !errors.As(err, &login)
+}
+
 // Get reads a resource into v, which is nil if only the header matters. Path begins with a
 // slash, or is a whole address of this service, as a link to the next page is.
 func (c *Client) Get(ctx context.Context, path string, v any) (http.Header, error) {

@@ -167,7 +167,7 @@ func (s *Source) read(ctx context.Context, conn *ldap.Conn, emit func(*inventory
 		page.SetCookie(next.Cookie)
 	}
 	if n == 0 {
-		return errors.New("it shows this account no computers there")
+		return lacks(base, errNothing)
 	}
 	return ctx.Err()
 }

@@ -124,6 +124,21 @@ func TestSamba(t *testing.T) {
 			t.Errorf("%+v, %v", f, err)
 		}
 	})
+	t.Run("rights", func(t *testing.T) {
+		hidden := d.fill(t, "Hidden", map[string]map[string]string{"PCH0": nil})
+		// Nobody but the administrators may list what is in the unit.
+		tool(t, "dsacl", "set", "-H", filepath.Join(d.dir, "ad", "private", "sam.ldb"), "-s", filepath.Join(d.dir, "ad", "etc", "smb.conf"),
+			"--objectdn="+hidden, "--action=deny", "--trusteedn=CN=reader,CN=Users,"+domainDN, "--sddl=(D;CI;LCRP;;;AU)")
+		sourcetest.CheckRights(t, sourcetest.Rights{Good: in(few, nil),
+			Refused: in(few, func(c *activedirectory.Config) {
+				c.Login.Password = secret.Ref(sourcetest.Secretly(t, sourcetest.Wrong))
+			}),
+			Lacking: in(hidden, nil), Right: "List Contents",
+		})
+		if err := inventory.Check(t.Context(), in("", nil)); err != nil {
+			t.Errorf("of the whole domain: %v", err)
+		}
+	})
 	t.Run("refusals", func(t *testing.T) {
 		for want, change := range map[string]func(*activedirectory.Config){
 			"the password is wrong": func(c *activedirectory.Config) {

@@ -135,7 +135,7 @@ func (s *Source) ids(ctx context.Context) (ids []string, err error) {
 			Resources []string `json:"resources"`
 		}
 		if _, err := s.client.Get(ctx, "/devices/queries/devices-scroll/v1?"+v.Encode(), &page); err != nil {
-			return nil, err
+			return nil, lacks(err)
 		}
 		if err := page.Errors.err(); err != nil {
 			return nil, err
@@ -181,7 +181,7 @@ func (s *Source) details(ctx context.Context, ids []string) ([]device, error) {
 		Resources []device `json:"resources"`
 	}
 	if _, err := s.client.Query(ctx, "/devices/entities/devices/v2", map[string]any{"ids": ids}, &answer); err != nil {
-		return nil, err
+		return nil, lacks(err)
 	}
 	// A host that was deleted meanwhile is an error 404 beside the others' details.
 	if len(answer.Resources) == 0 {

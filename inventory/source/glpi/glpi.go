@@ -175,7 +175,7 @@ func (s *Source) all(ctx context.Context, in *session, kind, more string, each f
 		var rows []row
 		header, err := in.get(ctx, fmt.Sprintf("/%s/?range=%d-%d&get_hateoas=false%s", url.PathEscape(kind), from, from+s.cfg.Page-1, more), &rows)
 		if err != nil {
-			return 0, fmt.Errorf("cannot list %s: %w", kind, err)
+			return 0, lacks(kind, fmt.Errorf("cannot list %s: %w", kind, err))
 		}
 		_, count, ok := strings.Cut(header.Get("Content-Range"), "/")
 		if n, err := strconv.Atoi(count); ok && err == nil {

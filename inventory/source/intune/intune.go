@@ -11,7 +11,6 @@ import (
 	"cmp"
 	"context"
 	"errors"
-	"fmt"
 	"iter"
 	"net/url"
 	"strings"
@@ -138,19 +137,6 @@ func (s *Source) pages(ctx context.Context, path string, emit func(*inventory.Dr
 		path = page.Next
 	}
 	return nil
-}
-
-// explain names the permission that is missing.
-func (s *Source) explain(err error) error {
-	var status *rest.StatusError
-	if errors.As(err, &status) && status.Status == 403 {
-		right := "DeviceManagementManagedDevices.Read.All"
-		if s.cfg.Entra {
-			right = "Device.Read.All"
-		}
-		return fmt.Errorf("%w: grant %s and the administrator's consent", err, right)
-	}
-	return err
 }
 
 // managed makes a host of a device that Intune manages. Windows looks in every eight hours.

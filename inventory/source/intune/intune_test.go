@@ -42,7 +42,7 @@ func (g *graph) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 }
 
 func newGraph(t *testing.T, n int) *graph {
-	g := &graph{t: t, page: 2}
+	g := &graph{t: t, page: 2, devices: []map[string]any{}}
 	for i := range n {
 		g.devices = append(g.devices, map[string]any{"id": fmt.Sprint("id", i), "deviceName": fmt.Sprint("PC", i), "serialNumber": fmt.Sprint("S10", i), "lastSyncDateTime": "2024-07-19T04:30:00Z"})
 	}
@@ -115,7 +115,7 @@ func TestEntra(t *testing.T) {
 
 func TestRefusals(t *testing.T) {
 	_, err := inventory.Load(t.Context(), inventory.Options{}, open(t, newGraph(t, 1), &sourcetest.Service{Down: 1}, nil))
-	if err == nil || !strings.Contains(err.Error(), "grant DeviceManagementManagedDevices.Read.All") {
+	if err == nil || !strings.Contains(err.Error(), "missing is the application permission DeviceManagementManagedDevices.Read.All") {
 		t.Errorf("without the right: %v", err)
 	}
 	g := newGraph(t, 5)

@@ -56,7 +56,7 @@ func (s *Source) Hosts(ctx context.Context) iter.Seq2[inventory.Host, error] {
 	return inventory.Read(ctx, "libvirt "+s.cfg.URI, func(emit func(*inventory.Draft) error) error {
 		l, err := connect(ctx, s.uri)
 		if err != nil {
-			return err
+			return lacks(err)
 		}
 		defer l.close()
 		all, _, err := l.ConnectListAllDomains(1, 0)

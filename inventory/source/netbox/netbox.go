@@ -182,7 +182,7 @@ func pages[T any](ctx context.Context, s *Source, list, query, fields string, ea
 			Results *[]T   `json:"results"`
 		}
 		if _, err := s.client.Get(ctx, next, &page); err != nil {
-			return fmt.Errorf("cannot list %s: %w", list, err)
+			return lacks(list, fmt.Errorf("cannot list %s: %w", list, err))
 		}
 		if page.Results == nil {
 			return fmt.Errorf("its answer for %s is no list", list)

@@ -23,10 +23,21 @@ type box struct {
 	url   string
 	most  int // MAX_PAGE_SIZE
 	query string
+
+	denied string // a list that the token may not read
+	stale  bool   // the token is not taken: 403, as for a right ("REST API authentication": 403 for a token that is missing)
 }
 
 func (b *box) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	list := strings.TrimSuffix(strings.TrimPrefix(r.URL.Path, "/api/"), "/")
+	if b.stale || list == b.denied {
+		w.WriteHeader(http.StatusForbidden)
+		return
+	}
+	if list == "status" {
+		fmt.Fprint(w, `{"netbox-version":"4.2.0"}`)
+		return
+	}
 	all, ok := b.lists[list]
 	if !ok || !strings.HasSuffix(r.URL.Path, "/") { // without the slash it redirects
 		w.WriteHeader(http.StatusNotFound)

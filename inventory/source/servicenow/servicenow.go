@@ -187,7 +187,7 @@ func (s *Source) page(ctx context.Context, last string, skip int) (rows []map[st
 		return nil, 0, nil
 	}
 	if err != nil {
-		return nil, 0, err
+		return nil, 0, s.lacks(err)
 	}
 	left, err = strconv.Atoi(header.Get("X-Total-Count"))
 	if err != nil {

@@ -143,10 +143,13 @@ func (s *Source) page(ctx context.Context, offset int) (p page, err error) {
 		v.Set(k, value)
 	}
 	if _, err = s.client.Get(ctx, "/api/v1/hardware?"+v.Encode(), &p); err != nil {
-		return p, err
+		return p, lacks(err)
 	}
-	if p.Status == "error" || p.Rows == nil {
-		return p, errors.New("it refuses the list: may the user view assets?")
+	if p.Status == "error" {
+		return p, lacks(errRefused)
+	}
+	if p.Rows == nil {
+		return p, errors.New("its answer is no list of assets")
 	}
 	return p, nil
 }

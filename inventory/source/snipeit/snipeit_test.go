@@ -51,7 +51,7 @@ func (s *store) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 }
 
 func newStore(t *testing.T, n int) *store {
-	s := &store{t: t, most: 2}
+	s := &store{t: t, most: 2, assets: []object{}}
 	for i := range n {
 		s.assets = append(s.assets, object{"id": i + 1, "name": fmt.Sprint("PC", i), "serial": fmt.Sprint("S10", i), "custom_fields": []any{},
 			"status_label": object{"name": "Out", "status_type": "deployable", "status_meta": "deployed"}})
@@ -134,7 +134,7 @@ func TestDeletedMeanwhile(t *testing.T) {
 func TestRefusal(t *testing.T) {
 	s := newStore(t, 1)
 	s.refuse = true
-	if _, err := inventory.Load(t.Context(), inventory.Options{}, open(t, s, &sourcetest.Service{}, nil)); err == nil || !strings.Contains(err.Error(), "may the user view assets") {
+	if _, err := inventory.Load(t.Context(), inventory.Options{}, open(t, s, &sourcetest.Service{}, nil)); err == nil || !strings.Contains(err.Error(), "missing is the permission Assets: View") {
 		t.Errorf("got %v", err)
 	}
 }

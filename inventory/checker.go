@@ -1,0 +1,54 @@
+package inventory
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io/fs"
+)
+
+// A Checker is a Source that can say, without reading everything, whether it would give hosts.
+type Checker interface {
+	Source
+	// Check logs in and reads one row of each list that Hosts reads. It changes nothing. The
+	// error is a *RightError if the account was let in and lacks a right.
+	Check(ctx context.Context) error
+}
+
+// A RightError is an account that was let in and may not read what is needed.
+type RightError struct {
+	Right string // by the vendor's own name: "the API scope Hosts: Read"
+	Where string // where it is granted, or what else it may be
+	Err   error  // what the service answered; nil if it just shows nothing
+}
+
+// Error says what was answered and which right is missing.
+func (e *RightError) Error() string {
+	if e.Err == nil {
+		return "the account lacks " + e.Right
+	}
+	return fmt.Sprintf("%v; what is missing is %s", e.Err, e.Right)
+}
+
+// Unwrap returns what the service answered.
+func (e *RightError) Unwrap() error { return e.Err }
+
+// Check says whether a source would give hosts. One that is no [Checker] is read up to its
+// first host.
+func Check(ctx context.Context, s Source) error {
+	if c, ok := s.(Checker); ok {
+		return c.Check(ctx)
+	}
+	for _, err := range s.Hosts(ctx) {
+		var row *RowError
+		if errors.As(err, &row) {
+			continue
+		}
+		var file *fs.PathError
+		if errors.As(err, &file) && errors.Is(err, fs.ErrPermission) {
+			return &RightError{Right: "permission to read " + file.Path, Where: "for the account that unbrick runs under", Err: err}
+		}
+		return err
+	}
+	return errors.New("it has no hosts")
+}
