@@ -54,7 +54,7 @@ func sameAddress(a, b string) bool {
 }
 
 // hosts makes a host of each set of rows that is in use.
-func (m *merger) hosts(wins map[string][]string) []Host {
+func (m *merger) hosts(opts Options) []Host {
 	n := 0
 	m.set.all(func(cluster) { n++ })
 	hosts := make([]Host, 0, n)
@@ -67,9 +67,16 @@ func (m *merger) hosts(wins map[string][]string) []Host {
 			h := *m.rows.at(c[0])
 			h.Conflicts = append(h.Conflicts, m.notes[c[0]]...)
 			hosts = append(hosts, h)
-			return
+		} else {
+			hosts = append(hosts, m.host(c, opts.Wins))
 		}
-		hosts = append(hosts, m.host(c, wins))
+		if opts.Rows != nil {
+			rows := make([]*Host, len(c))
+			for i, r := range c {
+				rows[i] = m.rows.at(r)
+			}
+			opts.Rows(&hosts[len(hosts)-1], rows)
+		}
 	})
 	return hosts
 }

@@ -15,6 +15,10 @@ type Options struct {
 	// Origin.Place: {"site": {"netbox"}}. After them, and for the other fields, come the sources
 	// in the order in which they are given. The fields are those of [MergeFields].
 	Wins map[string][]string
+
+	// Rows is told of every host what it was made of, in the order of the sources, if it is
+	// there: for a person who asks who said what. It must not keep the rows.
+	Rows func(h *Host, rows []*Host)
 }
 
 // A Summary is what reading a fleet brought to light.
@@ -77,6 +81,9 @@ func Load(ctx context.Context, opts Options, sources ...Source) (*Fleet, error) 
 	for i := range hosts {
 		if in.settle(&hosts[i], i) {
 			kept = append(kept, hosts[i])
+			if opts.Rows != nil {
+				opts.Rows(&kept[len(kept)-1], []*Host{&hosts[i]})
+			}
 		}
 	}
 	clear(hosts[len(kept):])
@@ -107,7 +114,7 @@ func (in *intake) loadMerged(ctx context.Context, opts Options, sources []Source
 	for i, src := range sources {
 		_, extra[i] = src.(Supplement)
 	}
-	hosts := in.merge(rows, from[:kept], extra, opts.Wins)
+	hosts := in.merge(rows, from[:kept], extra, opts)
 	f := &Fleet{Summary: in.sum, Hosts: hosts}
 	return f, f.verdict(opts)
 }

@@ -42,7 +42,7 @@ const (
 )
 
 // merge makes hosts of the rows of several sources, in the order of their first rows.
-func (in *intake) merge(rows *list, from []uint16, extra []bool, wins map[string][]string) []Host {
+func (in *intake) merge(rows *list, from []uint16, extra []bool, opts Options) []Host {
 	m := &merger{in: in, rows: rows, from: from, extra: extra, keys: keysOf(rows, from), set: newSets(rows.n),
 		state: make([]fate, rows.n), notes: map[int32][]Conflict{}}
 	m.bothShared()
@@ -53,7 +53,7 @@ func (in *intake) merge(rows *list, from []uint16, extra []bool, wins map[string
 	m.contests()
 	m.putBMCsAside()
 	m.putExtrasAside()
-	hosts := m.hosts(wins)
+	hosts := m.hosts(opts)
 	m.routesOnce(hosts)
 	m.macsOnce(hosts)
 	in.sum.Usable = len(hosts)
