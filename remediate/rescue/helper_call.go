@@ -59,7 +59,7 @@ func (s *Server) tellOf(c *call, h helper, d wire.HelperDisk, out *wire.HelperAn
 	if d.Mark == "" || len(d.Mark) > maxMark {
 		return nil
 	}
-	l, n, err := s.lastLoan(c.Context(), d.Mark)
+	l, n, err := s.lastLoan(c.Context(), h.Name, d.Mark)
 	if err != nil || n == 0 || l.Helper != h.Name {
 		return err
 	}

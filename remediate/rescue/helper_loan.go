@@ -6,6 +6,7 @@ import (
 	"errors"
 	"fmt"
 	"io/fs"
+	"strings"
 	"time"
 
 	"unbrick/remediate"
@@ -14,7 +15,8 @@ import (
 
 // Loans are all in the records, so that any process finds there what another wrote:
 //
-//	loan/MARK N          the N-th target whose disk has this mark; the last one counts
+//	loan/MARK N          the N-th target whose disk has this mark; the last one counts.
+//	                     Of a mark that is a place, each helper has one
 //	lent/TOKEN           the loan of a target
 //	withdrawn/TOKEN      it ended
 //	letgo/TOKEN          and the agent has let go of the disk
@@ -50,7 +52,7 @@ func (s *Server) Lend(ctx context.Context, t remediate.Target, helper, mark stri
 		return err
 	}
 	for {
-		last, n, err := s.lastLoan(ctx, mark)
+		last, n, err := s.lastLoan(ctx, helper, mark)
 		if err != nil {
 			return err
 		}
@@ -61,7 +63,7 @@ func (s *Server) Lend(ctx context.Context, t remediate.Target, helper, mark stri
 		if err != nil {
 			return err
 		}
-		err = s.cfg.Records.Create(ctx, recordKey("loan", mark, n), b)
+		err = s.cfg.Records.Create(ctx, loanKey(helper, mark, n), b)
 		if !errors.Is(err, fs.ErrExist) { // somebody else was faster: look what they said
 			return err
 		}
@@ -80,11 +82,20 @@ func (s *Server) create(ctx context.Context, key string, value any) error {
 	return nil
 }
 
-// lastLoan returns the last word on a mark, and how many there were.
-func (s *Server) lastLoan(ctx context.Context, mark string) (last loan, n int, err error) {
+// loanKey names the n-th loan of a mark. A place, "lun:7", says which disk is meant on one helper
+// alone.
+func loanKey(helper, mark string, n int) string {
+	if strings.HasPrefix(mark, "lun:") {
+		return recordKey("loan", helper, mark, n)
+	}
+	return recordKey("loan", mark, n)
+}
+
+// lastLoan returns the last word on a mark that a helper sees, and how many there were.
+func (s *Server) lastLoan(ctx context.Context, helper, mark string) (last loan, n int, err error) {
 	for {
 		var l loan
-		err := s.Sticks().load(ctx, recordKey("loan", mark, n), &l)
+		err := s.Sticks().load(ctx, loanKey(helper, mark, n), &l)
 		if errors.Is(err, fs.ErrNotExist) {
 			return last, n, nil
 		}

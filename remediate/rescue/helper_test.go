@@ -131,6 +131,32 @@ func TestHelperServesMany(t *testing.T) {
 	}
 }
 
+// A mark that is a place names a disk on one helper alone: two helpers have the same place.
+func TestHelperPlaces(t *testing.T) {
+	l := newLab(t, nil)
+	volumes := []*volume{{name: "C of 0", v: windows()}, {name: "C of 1", v: windows()}}
+	racks := []*rack{{}, {}}
+	for i, v := range volumes { // all is lent before any helper asks
+		if err := l.s.Lend(t.Context(), l.other(i), fmt.Sprint("helper-", i), "lun:7"); err != nil {
+			t.Fatal(err)
+		}
+		racks[i].hang("lun:7", v)
+	}
+	var all sync.WaitGroup
+	for i, v := range volumes {
+		l.serve(racks[i], l.newHelper(fmt.Sprint("helper-", i)))
+		all.Go(func() {
+			ctx, cancel := context.WithTimeout(t.Context(), 20*time.Second)
+			defer cancel()
+			rep, err := l.s.Repair(ctx, l.other(i), l.pb)
+			if err != nil || v.v.Has(bad) || len(rep.Volumes) != 1 || rep.Volumes[0].Volume != v.name {
+				t.Errorf("host %d: %+v, %v", i, rep, err)
+			}
+		})
+	}
+	all.Wait()
+}
+
 // What is lent to one helper is no other's, not before its time and not after its end.
 func TestHelperGetsNothingElse(t *testing.T) {
 	for name, c := range map[string]struct {

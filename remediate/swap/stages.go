@@ -57,6 +57,9 @@ func (d *Driver) Enter(ctx context.Context, t remediate.Target, _ remediate.Imag
 	if err != nil {
 		return err
 	}
+	if v.mark() == "" {
+		return fmt.Errorf("the volume of %s hangs on %s, and nobody knows what the agent there knows it by", t.Host.Name, s.On)
+	}
 	return d.opt.Desk.Lend(ctx, t, s.On, v.mark())
 }
 
@@ -77,7 +80,7 @@ func (d *Driver) begin(ctx context.Context, v *visit) error {
 		if slot.Volume == v.entry.Slot.Volume && bytes.Equal(slot.Detail, v.entry.Slot.Detail) {
 			return nil
 		}
-		if err := d.journal.End(ctx, v.entry); err != nil {
+		if err := d.end(ctx, v); err != nil {
 			return err
 		}
 	}
@@ -104,6 +107,16 @@ func (d *Driver) Leave(ctx context.Context, t remediate.Target, _ remediate.Post
 	}
 	if _, err := d.climb(ctx, v, leaving); err != nil {
 		return err
+	}
+	return d.end(ctx, v)
+}
+
+// end closes the entry of a volume that is its own again, and leaves nothing behind.
+func (d *Driver) end(ctx context.Context, v *visit) error {
+	if t, ok := v.Instance.(Tidier); ok {
+		if err := t.Tidy(ctx, v.entry); err != nil {
+			return err
+		}
 	}
 	return d.journal.End(ctx, v.entry)
 }
@@ -198,9 +211,11 @@ func (d *Driver) step(ctx context.Context, v *visit, step Step, s State) error {
 			return err
 		}
 		defer d.queue.give(helper, v.ID())
-		// The helper's agent must find its order when it sees the disk.
-		if err := d.opt.Desk.Lend(ctx, v.target, helper, v.mark()); err != nil {
-			return err
+		// The helper's agent must find its order when it sees the disk, if its mark is known.
+		if mark := v.mark(); mark != "" {
+			if err := d.opt.Desk.Lend(ctx, v.target, helper, mark); err != nil {
+				return err
+			}
 		}
 	}
 	return v.Do(ctx, step, v.entry, helper)

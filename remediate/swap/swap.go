@@ -55,8 +55,17 @@ type Instance interface {
 // A Marker is an Instance on whose platform a volume cannot be given a mark of ours. Optional.
 type Marker interface {
 	// Mark returns what the agent on a helper knows the volume of an entry by, before it hangs
-	// there and while it does: a serial number that the platform gives it, for instance.
+	// there and while it does: a serial number that the platform gives it, for instance. Where
+	// that is its place on the helper, it is empty until Look has seen the volume there.
 	Mark(e Entry) string
+}
+
+// A Tidier is an Instance on whose platform a swap takes more than the volume: a disk that
+// stands in for it, for instance. Optional.
+type Tidier interface {
+	// Tidy removes what Do made for an entry, but for its snapshot. It is called when the volume
+	// is its own again, before the entry ends; that there is nothing is no error.
+	Tidy(ctx context.Context, e Entry) error
 }
 
 // A Slot is how a volume hangs on its instance.
