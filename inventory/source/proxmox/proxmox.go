@@ -1,0 +1,152 @@
+// Package proxmox lists the virtual machines of a Proxmox VE cluster, as virtual hosts with the
+// way in by which their disks can be swapped; and it is the client of the API that the driver
+// of that name uses too.
+//
+// The client is our own: go-proxmox (v0.8.1) keeps of a refusal neither the path nor the
+// privilege that is missing, and of a configuration only the keys that it knows.
+//
+// Least right: VM.Audit on the guests or on /vms. A cluster shows only what the token may see,
+// and says nothing of the rest. It was tried against the server of proxmoxtest, not against a
+// real cluster.
+package proxmox
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"iter"
+	"slices"
+	"strconv"
+	"strings"
+
+	"unbrick/inventory"
+)
+
+// A Config says which cluster to ask, and which of its guests are hosts.
+type Config struct {
+	Access
+	Site string // of all of them
+
+	IDs     []int    // only these
+	Tags    []string // only guests with one of these
+	Pool    string   // only guests of this pool
+	Nodes   []string // only guests on these nodes
+	Windows bool     // only guests whose ostype is Windows
+	Running bool     // only guests that run: a host that loops does
+}
+
+// A Source is the virtual machines of one cluster.
+type Source struct {
+	cfg    Config
+	client *Client
+}
+
+// New checks the configuration. It does not reach the cluster.
+func New(cfg Config) (*Source, error) {
+	c, err := Connect(cfg.Access)
+	if err != nil {
+		return nil, err
+	}
+	return &Source{cfg, c}, nil
+}
+
+// Check logs in and reads one guest. It names the right that is missing.
+func (s *Source) Check(ctx context.Context) error {
+	all, err := s.guests(ctx)
+	if err != nil {
+		return fmt.Errorf("cannot use Proxmox VE %s: %w", s.client.Name(), err)
+	}
+	if len(all) == 0 {
+		return fmt.Errorf("Proxmox VE %s shows the token no virtual machine that the configuration asks for: it needs VM.Audit on /vms or on their pool, in a role that the token itself has where its privileges are separated", s.client.Name())
+	}
+	_, err = s.draft(ctx, all[0])
+	return err
+}
+
+// Hosts implements [inventory.Source].
+func (s *Source) Hosts(ctx context.Context) iter.Seq2[inventory.Host, error] {
+	return inventory.Read(ctx, "Proxmox VE "+s.client.Name(), func(emit func(*inventory.Draft) error) error {
+		all, err := s.guests(ctx)
+		if err != nil {
+			return err
+		}
+		for _, r := range all {
+			d, err := s.draft(ctx, r)
+			var said *Error
+			if errors.As(err, &said) && said.Gone() {
+				continue // it went, or moved, just now
+			}
+			if err == nil && d != nil {
+				err = emit(d)
+			}
+			if err != nil {
+				return err
+			}
+		}
+		return nil
+	})
+}
+
+// guests returns the virtual machines that are asked for, as far as the list of all tells.
+func (s *Source) guests(ctx context.Context) (all []Resource, err error) {
+	rows, err := s.client.Resources(ctx)
+	if err != nil {
+		return nil, err
+	}
+	for _, r := range rows {
+		switch {
+		case r.Type != "qemu" || r.Template != 0:
+		case s.cfg.Running && r.Status != "running":
+		case len(s.cfg.IDs) > 0 && !slices.Contains(s.cfg.IDs, r.VMID):
+		case len(s.cfg.Tags) > 0 && !slices.ContainsFunc(s.cfg.Tags, r.Tagged):
+		case s.cfg.Pool != "" && r.Pool != s.cfg.Pool:
+		case len(s.cfg.Nodes) > 0 && !slices.Contains(s.cfg.Nodes, r.Node):
+		default:
+			all = append(all, r)
+		}
+	}
+	slices.SortFunc(all, func(a, b Resource) int { return a.VMID - b.VMID })
+	return all, nil
+}
+
+// windows are the ostypes of Windows: wxp, w2k, w2k3, w2k8, wvista, win7, win8, win10, win11.
+func windows(ostype string) bool { return strings.HasPrefix(ostype, "w") }
+
+// draft makes a host of a guest, or nothing if it is none that is asked for.
+func (s *Source) draft(ctx context.Context, r Resource) (*inventory.Draft, error) {
+	var config map[string]any
+	if err := s.client.Get(ctx, r.Path()+"/config", &config); err != nil {
+		return nil, fmt.Errorf("cannot read the configuration of %d: %w", r.VMID, err)
+	}
+	text := func(key string) string { v, _ := config[key].(string); return v }
+	if s.cfg.Windows && !windows(text("ostype")) {
+		return nil, nil
+	}
+	id := strconv.Itoa(r.VMID)
+	d := inventory.NewDraft(inventory.Origin{Source: "proxmox", Place: s.client.Name()}, id)
+	d.Name("name", r.Name)
+	uuid, serial := SMBIOS(text("smbios1"))
+	d.UUID("smbios1 uuid", uuid)
+	d.Serial("smbios1 serial", serial)
+	for i := range 32 {
+		d.MAC("net", mac(text("net"+strconv.Itoa(i))))
+	}
+	d.Text(&d.Host.Site, "site", s.cfg.Site)
+	d.Label("node", r.Node)
+	d.Label("pool", r.Pool)
+	d.Label("tags", strings.ReplaceAll(r.Tags, ";", " "))
+	d.Label("power", r.Status)
+	d.Route("proxmox", "address", s.client.Name()+"/"+id)
+	return d, nil
+}
+
+// mac returns the address of a network device: "virtio=BC:24:11:00:00:01,bridge=vmbr0".
+func mac(net string) string {
+	_, p := Properties(net)
+	for _, model := range []string{"virtio", "e1000", "e1000e", "rtl8139", "vmxnet3", "macaddr"} {
+		if p[model] != "" {
+			return p[model]
+		}
+	}
+	return ""
+}
