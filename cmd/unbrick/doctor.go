@@ -16,7 +16,7 @@ func doctorCommand() *cli.Command {
 		Name: "doctor", Usage: "is all there that a run needs? says what is missing before a run does", Action: doctor,
 		Flags: append(fleetFlags(), stateFlag(), playbookFlag(), keysFlag(), imageFlag(), jsonFlag(),
 			&cli.StringFlag{Name: "forget-pin", Usage: "forget the certificate of the BMC at `ADDRESS` (host:port), after its firmware was updated, and stop"}),
-		Description: "Asks one host of each site how it stands and changes nothing. Exit code 2 if something is\nmissing.\n\n   unbrick doctor -c unbrick.yaml",
+		Description: "Asks every source of hosts and keys whether it lets this account read what is needed, and which\nright is missing; asks one host of each site how it stands. Changes nothing. Exit code 2 if\nsomething is missing.\n\n   unbrick doctor -c unbrick.yaml",
 	}
 }
 
@@ -26,6 +26,7 @@ type diagnosis struct {
 	State string `json:"state"` // ok, warning or missing
 	Found string `json:"found"`
 	Hint  string `json:"hint,omitempty"`
+	Right string `json:"right,omitempty"` // that an account lacks, by its vendor's name
 }
 
 // A patient is what the checks look at; a later check may use what an earlier one opened.
@@ -38,15 +39,15 @@ type patient struct {
 }
 
 func (p *patient) ok(check, format string, args ...any) {
-	p.out = append(p.out, diagnosis{check, "ok", fmt.Sprintf(format, args...), ""})
+	p.out = append(p.out, diagnosis{Check: check, State: "ok", Found: fmt.Sprintf(format, args...)})
 }
 
 func (p *patient) warn(check, hint, format string, args ...any) {
-	p.out = append(p.out, diagnosis{check, "warning", fmt.Sprintf(format, args...), hint})
+	p.out = append(p.out, diagnosis{Check: check, State: "warning", Found: fmt.Sprintf(format, args...), Hint: hint})
 }
 
 func (p *patient) missing(check, hint string, err error) {
-	p.out = append(p.out, diagnosis{check, "missing", err.Error(), hint})
+	p.out = append(p.out, diagnosis{Check: check, State: "missing", Found: err.Error(), Hint: hint})
 }
 
 func doctor(c *cli.Context) error {
@@ -62,8 +63,8 @@ func doctor(c *cli.Context) error {
 	}
 	p := &patient{c: c, cfg: cfg}
 	for _, check := range []func(*patient){
-		(*patient).playbook, (*patient).inventory, (*patient).image, (*patient).keys, (*patient).ledger,
-		(*patient).state, (*patient).ports, (*patient).urls, (*patient).credentials, (*patient).hosts, (*patient).clock,
+		(*patient).playbook, (*patient).sources, (*patient).inventory, (*patient).image, (*patient).keys, (*patient).ledger,
+		(*patient).state, (*patient).ports, (*patient).urls, (*patient).secretFiles, (*patient).credentials, (*patient).hosts, (*patient).clock,
 	} {
 		check(p)
 	}
