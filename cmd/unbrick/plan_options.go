@@ -44,7 +44,7 @@ type scheduleConfig struct {
 	Technicians int                `yaml:"technicians"` // at a site whose table does not say
 	Roaming     map[string]int     `yaml:"roaming"`     // by country: people who go from site to site
 	Cloud       int                `yaml:"cloud"`       // places for cloud ways, beside limits.hosts
-	PerHour     map[string]int     `yaml:"per_hour"`    // by way: starts in an hour
+	PerHour     map[string]int     `yaml:"per_hour"`    // by way: starts in an hour, of all processes of a run
 	Weights     map[string]float64 `yaml:"weights"`     // by tier: what an hour of a host is worth
 }
 
@@ -58,9 +58,13 @@ func (s scheduleConfig) check() error {
 			return fmt.Errorf("schedule.roaming: %q: %d is not a country code and how many people go round there, such as AU: 6", country, n)
 		}
 	}
+	ladder := remediate.DefaultLadder()
 	for way, n := range s.PerHour {
 		if n < 1 {
 			return fmt.Errorf("schedule.per_hour: %s must be 1 or more", way)
+		}
+		if !slices.ContainsFunc(ladder, func(r remediate.Rung) bool { return r.Way == way }) {
+			return fmt.Errorf("schedule.per_hour: no way in is called %q", way)
 		}
 	}
 	_, err := s.weights()

@@ -186,7 +186,7 @@ func (k *kit) engine(c *cli.Context, run string, events func(engine.Event)) *eng
 		Store: k.store, RunID: run, Playbook: k.playbook,
 		Drivers: k.drivers, Medic: k.server, Prober: k.prober, Gates: k.gates(),
 		Voucher: k.voucher, Witness: k.witness, Keep: keep,
-		Ladder: k.ladder(), Limits: engine.Limits(k.cfg.Limits),
+		Ladder: k.ladder(), Limits: engine.Limits(k.cfg.Limits), PerHour: k.cfg.Schedule.PerHour,
 		Timeouts: engine.Timeouts{Check: time.Duration(t.Check), Enter: time.Duration(t.Enter), Repair: time.Duration(t.Repair),
 			Leave: time.Duration(t.Leave), Confirm: time.Duration(t.Confirm)},
 		Attempts:  k.cfg.Attempts,
@@ -206,7 +206,7 @@ func (k *kit) engine(c *cli.Context, run string, events func(engine.Event)) *eng
 func (k *kit) plan() *schedule.Options {
 	o := k.cfg.planOptions(time.Time{}) // the engine knows when the run began
 	o.Ladder = k.ladder()
-	o.Limits.PerHour = nil // of starts that the engine does not count
+	o.Limits.PerHour = nil // the engine keeps it: an order is wanted of those too that have to wait for it
 	return &o
 }
 

@@ -53,8 +53,11 @@ func (w *worker) candidates(ctx context.Context, tx *sql.Tx, p position) (list [
 	for len(list) < p.free {
 		lines = slices.DeleteFunc(lines, func(l *line) bool { return u.full(l.way, l.model) })
 		c, ok, err := w.pop(ctx, tx, lines)
-		if err != nil || !ok {
-			return list, stuck, err
+		if err != nil {
+			return nil, 0, err
+		}
+		if !ok {
+			break
 		}
 		switch {
 		case c.group != "" && groups[c.group]:
@@ -69,7 +72,7 @@ func (w *worker) candidates(ctx context.Context, tx *sql.Tx, p position) (list [
 			list = append(list, c)
 		}
 	}
-	return list, stuck, nil
+	return list, stuck, u.saveRates(ctx, tx, w.run.ID)
 }
 
 // lines finds the ways that hosts are to go, and their models. It skips from one to the next:

@@ -46,7 +46,11 @@ type Engine struct {
 	Gates   []remediate.Gate
 	Ladder  remediate.Ladder // nil: the ways that the inventory names, in its order
 
-	Limits   Limits
+	Limits Limits
+	// PerHour is how many hosts are begun by a way in an hour at most, for platforms that count
+	// calls, by all processes of the run together: evenly, not all at once. A way that is not in
+	// it has no rate. What is to be put back is.
+	PerHour  map[string]int
 	Timeouts Timeouts
 	Soak     time.Duration // how long a host must stay up
 	Every    time.Duration // how often signs of life are looked for; 5 s if 0

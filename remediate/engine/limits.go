@@ -18,6 +18,9 @@ type usage struct {
 
 	sites, ways, subnets, images, persons map[string]int
 	cohorts                               map[cohort]int
+
+	rates map[string]*rate // of ways whose starts are counted
+	now   int64            // of rates
 }
 
 // A cohort is the hosts of one model that are treated by one way.
@@ -29,6 +32,10 @@ func (w *worker) usage(ctx context.Context, tx *sql.Tx, m *watch) (*usage, error
 	u := &usage{limits: w.Limits, ladder: w.Ladder, watches: w.watches, watch: m, sites: map[string]int{}, ways: map[string]int{},
 		subnets: map[string]int{}, images: map[string]int{}, persons: map[string]int{},
 		cohorts: map[cohort]int{}}
+	var err error
+	if u.rates, u.now, err = w.rates(ctx, tx); err != nil {
+		return nil, err
+	}
 	l := w.Limits
 	limited := w.Baselines != nil || l.PerSubnet+l.ImagesPerSite+l.PerTechnician > 0 ||
 		slices.ContainsFunc(w.Ladder, func(r remediate.Rung) bool { return r.Hosts > 0 })
@@ -120,6 +127,7 @@ func (u *usage) add(c candidate) {
 	}
 	u.sites[c.site]++
 	u.count(c, "", 1)
+	u.rates[c.way].start(u.now)
 }
 
 // full says whether no host of the model may be taken by the way. What is to be put back, or
@@ -127,6 +135,9 @@ func (u *usage) add(c candidate) {
 func (u *usage) full(way, model string) bool {
 	if way == "" {
 		return false
+	}
+	if u.rates[way].waits(u.now) {
+		return true
 	}
 	if u.watches(way) {
 		if n := u.watch.Cap(way, model); n >= 0 && u.cohorts[cohort{way, model}] >= n {

@@ -1,6 +1,7 @@
 package engine
 
 import (
+	"context"
 	"fmt"
 	"strings"
 	"testing"
@@ -106,5 +107,59 @@ func TestPace(t *testing.T) {
 	// Three hosts of SYD, each switched on twice: five times 100 ms lie between.
 	if d := time.Since(began); d < 500*time.Millisecond {
 		t.Errorf("six times power within %s", d)
+	}
+}
+
+// No more hosts are begun by a way than its rate has, by all processes that share the state, and
+// other ways go on.
+func TestRate(t *testing.T) {
+	ctx := context.Background()
+	y := newYard()
+	path, s := yardStore(t, "a", "b", "c", "d", "e")
+	if _, err := s.db().Exec(`UPDATE hosts SET data = replace(data, '"winrm"', '"none"') WHERE host <> 'e'`); err != nil {
+		t.Fatal(err)
+	}
+	e := y.engine(s, "winrm", "redfish")
+	e.PerHour = map[string]int{"redfish": 1}
+	fixed := func(n int) { // and no more, in some looks
+		t.Helper()
+		r := start(t, path, e)
+		eventually(t, "the hosts that may be begun", func() bool {
+			st, err := r.other.Status(ctx, "")
+			return err == nil && st.Verdicts[remediate.Fixed] == n
+		})
+		time.Sleep(5 * r.Poll)
+		inFlight(t, r.other, 0)
+		r.Stop()
+		r.end()
+		if st, err := r.other.Status(ctx, ""); err != nil || st.Verdicts[remediate.Fixed] != n || st.Todo != 5-n {
+			t.Errorf("%+v, %v", st.Count, err)
+		}
+	}
+	fixed(2)                                                            // one by redfish, and the one by winrm
+	fixed(2)                                                            // another process finds that the way has begun what it may
+	if _, err := s.db().Exec(`UPDATE rates SET next = 1`); err != nil { // an hour later
+		t.Fatal(err)
+	}
+	fixed(3)
+}
+
+// A rate makes up for what was missed since nobody looked, and for no more.
+func TestRateGoesEvenly(t *testing.T) {
+	r := &rate{gap: 100, burst: 1000}
+	count := func(now int64) (n int) {
+		for ; !r.waits(now); n++ {
+			r.start(now)
+		}
+		return n
+	}
+	if n := count(50_000); n != 11 {
+		t.Errorf("%d at first", n)
+	}
+	if n := count(50_200); n != 2 {
+		t.Errorf("%d after 200 ms", n)
+	}
+	if n := count(90_000); n != 11 {
+		t.Errorf("%d after a long time", n)
 	}
 }

@@ -146,4 +146,12 @@ CREATE TABLE IF NOT EXISTS cohorts (
 	PRIMARY KEY (run, scope)
 );
 
+-- When the next host may be begun by a way whose starts are counted.
+CREATE TABLE IF NOT EXISTS rates (
+	run TEXT NOT NULL,
+	way TEXT NOT NULL,
+	next BIGINT NOT NULL,
+	PRIMARY KEY (run, way)
+);
+
 CREATE TABLE IF NOT EXISTS records (key TEXT PRIMARY KEY, value BLOB NOT NULL)
