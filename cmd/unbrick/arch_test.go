@@ -70,6 +70,7 @@ var mayImport = []struct {
 
 	{"remediate/lab", []string{"*"}},
 	{"remediate/lab/testenv", nil},
+	{"remediate/lab/testenv/*", []string{"remediate/lab/testenv"}},
 	{"remediate/lab/vm", []string{"bitlocker/fve", "bitlocker/fve/fvetest", "remediate/rescue/image", "remediate/driver/redfish/redfishtest", "remediate/lab/testenv"}},
 	{"remediate/lab/vm/standin", []string{"bitlocker/fve", "playbooks/diskimage"}},
 

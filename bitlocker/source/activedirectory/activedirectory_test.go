@@ -44,9 +44,9 @@ func (d *domain) testLogon(t *testing.T) {
 		"Kerberos, password": func(c *activedirectory.Config) { c.Kerberos = &activedirectory.Kerberos{} },
 		"Kerberos, keytab": func(c *activedirectory.Config) {
 			c.Login.Password = ""
-			c.Kerberos = &activedirectory.Kerberos{Keytab: filepath.Join(d.dir, "reader.keytab")}
+			c.Kerberos = &activedirectory.Kerberos{Keytab: filepath.Join(d.Dir, "reader.keytab")}
 		},
-		"Kerberos, named KDC": func(c *activedirectory.Config) { c.Kerberos = &activedirectory.Kerberos{KDC: []string{d.ip + ":88"}} },
+		"Kerberos, named KDC": func(c *activedirectory.Config) { c.Kerberos = &activedirectory.Kerberos{KDC: []string{d.IP + ":88"}} },
 	} {
 		t.Run(name, func(t *testing.T) {
 			dir := d.open(t, change)
@@ -75,7 +75,7 @@ func (d *domain) testLogon(t *testing.T) {
 		}, "the directory refuses stranger@unbrick.test: there is no such account"},
 		"another certificate": {func(c *activedirectory.Config) { c.Name = "dc2." + realm }, "cannot reach the directory: tls: failed to verify certificate"},
 		"unknown authority":   {func(c *activedirectory.Config) { c.CA = "" }, "cannot reach the directory: tls: failed to verify certificate"},
-		"nobody listens":      {func(c *activedirectory.Config) { c.Address = d.ip + ":9" }, "cannot reach the directory: dial tcp"},
+		"nobody listens":      {func(c *activedirectory.Config) { c.Address = d.IP + ":9" }, "cannot reach the directory: dial tcp"},
 		"no such subtree":     {func(c *activedirectory.Config) { c.Base = "OU=Nowhere," + domainDN }, "the directory has no OU=Nowhere,DC=unbrick,DC=test that this account may see"},
 		"no password":         {func(c *activedirectory.Config) { c.Login.Password = "file:/nonexistent" }, "cannot read secret"},
 	} {
@@ -187,7 +187,7 @@ func (d *domain) testSameID(t *testing.T) {
 
 // testIdle cuts the connection, as directories do after some minutes of silence.
 func (d *domain) testIdle(t *testing.T) {
-	proxy := newProxy(t, d.ip+":636")
+	proxy := newProxy(t, d.IP+":636")
 	dir := d.open(t, func(c *activedirectory.Config) { c.Address = proxy.address() })
 	if err := dir.Probe(t.Context()); err != nil {
 		t.Fatal(err)

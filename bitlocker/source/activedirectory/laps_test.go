@@ -28,7 +28,7 @@ func (d *domain) extendSchema(t *testing.T) {
 		{"ms-Mcs-AdmPwd", text, "904"}, {"ms-Mcs-AdmPwdExpirationTime", number, "0"},
 		{"msLAPS-Password", text, "904"}, {"msLAPS-EncryptedPassword", bytes, "904"}, {"msLAPS-PasswordExpirationTime", number, "0"},
 	} {
-		d.add(t, "CN="+a.name+","+schema, "attributeSchema", map[string]string{
+		d.Add(t, "CN="+a.name+","+schema, "attributeSchema", map[string]string{
 			"lDAPDisplayName": a.name, "attributeID": fmt.Sprintf("1.2.840.113556.1.8000.9999.%d", i), "attributeSyntax": a.syntax,
 			"oMSyntax": om[a.syntax], "isSingleValued": "TRUE", "searchFlags": a.flags})
 		names = append(names, a.name)
@@ -38,7 +38,7 @@ func (d *domain) extendSchema(t *testing.T) {
 	computer := ldap.NewModifyRequest("CN=Computer,"+schema, nil)
 	computer.Add("mayContain", names)
 	for _, m := range []*ldap.ModifyRequest{reload, computer, reload} {
-		if err := d.admin.Modify(m); err != nil {
+		if err := d.Admin.Modify(m); err != nil {
 			t.Fatal(err)
 		}
 	}
@@ -47,7 +47,7 @@ func (d *domain) extendSchema(t *testing.T) {
 func (d *domain) testLAPS(t *testing.T) {
 	d.extendSchema(t)
 	const ou = "OU=Laps," + fleetOU
-	d.add(t, ou, "organizationalUnit", nil)
+	d.Add(t, ou, "organizationalUnit", nil)
 	const expires = "133658000000000000"
 	for host, attributes := range map[string]map[string]string{
 		"OLD-PC":    {"ms-Mcs-AdmPwd": "canary-old", "ms-Mcs-AdmPwdExpirationTime": expires},
@@ -57,7 +57,7 @@ func (d *domain) testLAPS(t *testing.T) {
 		"NONE-PC":   nil,
 		"OLD-PC-10": {"ms-Mcs-AdmPwd": "canary-other"},
 	} {
-		d.add(t, "CN="+host+","+ou, "computer", attributes)
+		d.Add(t, "CN="+host+","+ou, "computer", attributes)
 	}
 	dir := d.open(t, nil)
 	for host, want := range map[string]string{"OLD-PC": " canary-old", "new-pc.unbrick.test": "Admin2 canary-new 2022-01-30  canary-before"} {

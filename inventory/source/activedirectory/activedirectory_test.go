@@ -20,7 +20,7 @@ import (
 
 func (d *domain) open(t *testing.T, change func(*activedirectory.Config)) *activedirectory.Source {
 	t.Helper()
-	cfg := activedirectory.Config{Name: dcName, Address: d.ip, CA: filepath.Join(d.dir, "ca.pem"),
+	cfg := activedirectory.Config{Name: d.Name, Address: d.IP, CA: filepath.Join(d.Dir, "ca.pem"),
 		Login: secret.Login{User: "reader@" + realm, Password: secret.Ref(sourcetest.Secretly(t, userPw))}}
 	if change != nil {
 		change(&cfg)
@@ -35,14 +35,14 @@ func (d *domain) open(t *testing.T, change func(*activedirectory.Config)) *activ
 // fill adds computers to an organisational unit.
 func (d *domain) fill(t *testing.T, ou string, computers map[string]map[string]string) string {
 	t.Helper()
-	dn := "OU=" + ou + "," + domainDN
-	d.add(t, dn, "organizationalUnit", nil)
+	dn := "OU=" + ou + "," + d.DN
+	d.Add(t, dn, "organizationalUnit", nil)
 	for _, name := range sortedKeys(computers) {
 		attributes := map[string]string{"sAMAccountName": strings.ReplaceAll(name, " ", "") + "$", "userAccountControl": "4096"} // a workstation
 		for k, v := range computers[name] {
 			attributes[k] = v
 		}
-		d.add(t, "CN="+name+","+dn, "computer", attributes)
+		d.Add(t, "CN="+name+","+dn, "computer", attributes)
 	}
 	return dn
 }
@@ -91,7 +91,7 @@ func TestSamba(t *testing.T) {
 		names := []string{"PC0", "PC1", "PC2"}
 		sourcetest.Run(t, sourcetest.Case{Names: names,
 			Good:   func(t *testing.T) inventory.Source { return ordered{in(few, nil)} },
-			Broken: func(t *testing.T) inventory.Source { return in("OU=None,"+domainDN, nil) },
+			Broken: func(t *testing.T) inventory.Source { return in("OU=None,"+d.DN, nil) },
 		})
 		f, err := load(in(bad, nil))
 		if err != nil || f.Usable != 3 || f.Problems.Rows != 1 {
@@ -127,8 +127,8 @@ func TestSamba(t *testing.T) {
 	t.Run("rights", func(t *testing.T) {
 		hidden := d.fill(t, "Hidden", map[string]map[string]string{"PCH0": nil})
 		// Nobody but the administrators may list what is in the unit.
-		tool(t, "dsacl", "set", "-H", filepath.Join(d.dir, "ad", "private", "sam.ldb"), "-s", filepath.Join(d.dir, "ad", "etc", "smb.conf"),
-			"--objectdn="+hidden, "--action=deny", "--trusteedn=CN=reader,CN=Users,"+domainDN, "--sddl=(D;CI;LCRP;;;AU)")
+		d.Tool(t, "dsacl", "set", "-H", filepath.Join(d.Dir, "ad", "private", "sam.ldb"), "-s", filepath.Join(d.Dir, "ad", "etc", "smb.conf"),
+			"--objectdn="+hidden, "--action=deny", "--trusteedn=CN=reader,CN=Users,"+d.DN, "--sddl=(D;CI;LCRP;;;AU)")
 		sourcetest.CheckRights(t, sourcetest.Rights{Good: in(few, nil),
 			Refused: in(few, func(c *activedirectory.Config) {
 				c.Login.Password = secret.Ref(sourcetest.Secretly(t, sourcetest.Wrong))
