@@ -35,14 +35,14 @@ func TestDiff(t *testing.T) {
 
 func TestValues(t *testing.T) {
 	h := inventory.Host{Name: "a", MAC: []string{"x", "y"}, Tier: inventory.Critical, State: inventory.InStock, Labels: map[string]string{"m": "1"},
-		Routes: []inventory.Route{{Driver: "redfish", Address: "r1"}, {Driver: "redfish", Address: "r2"}, {Driver: "winrm", Address: "w"}}}
+		Routes: []inventory.Route{{Driver: "redfish", Address: "r1"}, {Driver: "redfish", Address: "r2"}, {Driver: "winrm", Address: "w"}, {Driver: "x", Address: "1"}, {Driver: "x", Address: "2"}}}
 	got := maps.Collect(h.Values())
-	want := map[string]string{"name": "a", "mac": "x y", "tier": "critical", "state": "in-stock", "label:m": "1", "redfish": "r1 r2", "winrm": "w"}
+	want := map[string]string{"name": "a", "mac": "x y", "tier": "critical", "state": "in-stock", "label:m": "1", "redfish": "r1 r2", "winrm": "w", "x": "1 2"}
 	if !maps.Equal(got, want) {
 		t.Errorf("got %v", got)
 	}
 	for f := range h.Values() {
-		if !slices.Contains(inventory.DraftFields(), f) && f != "label:m" {
+		if !slices.Contains(inventory.DraftFields(), f) && f != "label:m" && f != "x" {
 			t.Errorf("%s is no field", f)
 		}
 	}

@@ -21,6 +21,12 @@ func (h *Host) Values() iter.Seq2[string, string] {
 				return
 			}
 		}
+		for i, r := range h.Routes { // drivers that no source of ours knows
+			first := !slices.ContainsFunc(h.Routes[:i], func(o Route) bool { return o.Driver == r.Driver })
+			if first && !slices.Contains(fieldOrder, r.Driver) && !yield(r.Driver, h.Value(r.Driver)) {
+				return
+			}
+		}
 		for _, k := range slices.Sorted(maps.Keys(h.Labels)) {
 			if !yield(LabelPrefix+k, h.Labels[k]) {
 				return

@@ -116,21 +116,26 @@ func (w *worker) closeGates(ctx context.Context) error {
 		if err != nil {
 			return err
 		}
-		sites, err := texts(ctx, tx, `SELECT site FROM sites WHERE run = $1 AND gated = 0 AND `+closed, w.run.ID, now)
-		if err != nil || len(sites) == 0 {
-			return err
-		}
-		for _, site := range sites {
-			if _, err := tx.ExecContext(ctx, `UPDATE sites SET gated = 1 WHERE run = $1 AND site = $2`, w.run.ID, site); err != nil {
-				return err
-			}
-		}
-		return hold(ctx, tx, w.run.ID, sites)
+		return shutGates(ctx, tx, w.run.ID, now)
 	})
 	if err != nil {
 		return fmt.Errorf("cannot hold the hosts of sites for their dependency tier: %w", err)
 	}
 	return nil
+}
+
+// shutGates holds the hosts of sites that have to be gated and are not.
+func shutGates(ctx context.Context, tx *sql.Tx, run string, now int64) error {
+	sites, err := texts(ctx, tx, `SELECT site FROM sites WHERE run = $1 AND gated = 0 AND `+closed, run, now)
+	if err != nil || len(sites) == 0 {
+		return err
+	}
+	for _, site := range sites {
+		if _, err := tx.ExecContext(ctx, `UPDATE sites SET gated = 1 WHERE run = $1 AND site = $2`, run, site); err != nil {
+			return err
+		}
+	}
+	return hold(ctx, tx, run, sites)
 }
 
 // texts returns the only column of a query.

@@ -12,7 +12,7 @@ import (
 
 // Left is what [Write] could not write, in hosts.
 type Left struct {
-	Routes int // that have two ways in by one driver: the first is written
+	Routes int // that have a way in which no column is for, or two by one driver: the first is written
 	Labels int // that have a label which would be taken for a secret when the file is read
 }
 
@@ -46,7 +46,9 @@ func Write(w io.Writer, hosts []inventory.Host) (left Left, err error) {
 func (l *Left) count(h *inventory.Host, hide map[string]bool) {
 	drivers := map[string]bool{}
 	for _, r := range h.Routes {
-		drivers[r.Driver] = true
+		if _, ok := fields[r.Driver]; ok {
+			drivers[r.Driver] = true
+		}
 	}
 	if len(drivers) < len(h.Routes) {
 		l.Routes++
