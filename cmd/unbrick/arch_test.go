@@ -50,13 +50,13 @@ var mayImport = []struct {
 	{"remediate/swap", []string{"inventory", "remediate"}},
 	{"remediate/swap/swaptest", []string{"inventory", "remediate", "remediate/driver/drivertest", "remediate/rescue", "remediate/swap"}},
 	{"remediate/power", []string{"inventory", "remediate"}},
-	{"remediate/power/powertest", []string{"inventory", "remediate", "remediate/power"}},
+	{"remediate/power/powertest", []string{"inventory", "remediate", "remediate/power", "remediate/lab/testenv/faults"}},
 	{"remediate/winrm", []string{"inventory/secret", "remediate/tlspin"}},
-	{"remediate/winrm/winrmtest", nil},
+	{"remediate/winrm/winrmtest", []string{"remediate/lab/testenv/faults"}},
 	{"remediate/netboot", nil},
-	{"remediate/driver/drivertest", []string{"inventory", "playbooks", "remediate"}},
+	{"remediate/driver/drivertest", []string{"inventory", "playbooks", "remediate", "remediate/lab/testenv/faults"}},
 	{"remediate/driver/*", []string{"inventory", "inventory/secret", "inventory/source/*", "playbooks", "remediate", "remediate/netboot", "remediate/power", "remediate/probe", "remediate/swap", "remediate/tlspin", "remediate/winrm"}},
-	{"remediate/driver/*/*", nil},
+	{"remediate/driver/*/*", []string{"remediate/lab/testenv/faults"}},
 
 	// The one place where keys meet hosts.
 	{"remediate/rescue", []string{"bitlocker", "inventory", "playbooks", "remediate", "remediate/rescue/wire"}},
@@ -70,7 +70,8 @@ var mayImport = []struct {
 
 	{"remediate/lab", []string{"*"}},
 	{"remediate/lab/testenv", nil},
-	{"remediate/lab/testenv/*", []string{"remediate/lab/testenv"}},
+	{"remediate/lab/testenv/faults", nil},
+	{"remediate/lab/testenv/samba", []string{"remediate/lab/testenv"}},
 	{"remediate/lab/vm", []string{"bitlocker/fve", "bitlocker/fve/fvetest", "remediate/rescue/image", "remediate/driver/redfish/redfishtest", "remediate/lab/testenv"}},
 	{"remediate/lab/vm/standin", []string{"bitlocker/fve", "playbooks/diskimage"}},
 

@@ -36,48 +36,19 @@ type Fault struct {
 }
 
 // Order adds a fault. One op meets one fault at most, the first that matches.
-func (m *Memory) Order(f Fault) {
-	m.mu.Lock()
-	defer m.mu.Unlock()
-	m.faults = append(m.faults, f)
-}
+func (m *Memory) Order(f Fault) { m.faults.Order(f, f.Skip, f.Count) }
 
 // Heal takes back every fault that was ordered.
-func (m *Memory) Heal() {
-	m.mu.Lock()
-	defer m.mu.Unlock()
-	m.faults = nil
-}
+func (m *Memory) Heal() { m.faults.Heal() }
 
 // Pending returns the number of faults that have not happened, or not often enough.
-func (m *Memory) Pending() int {
-	m.mu.Lock()
-	defer m.mu.Unlock()
-	return len(m.faults)
-}
+func (m *Memory) Pending() int { return len(m.faults.Pending()) }
 
-// meet returns the fault that op meets, if any. The caller holds mu.
+// meet returns the fault that op meets, if any.
 func (m *Memory) meet(op Op) (Fault, bool) {
-	for i := range m.faults {
-		f := &m.faults[i]
-		if f.Host != "" && f.Host != op.Host || f.Verb != "" && f.Verb != op.Verb || f.Stage != "" && f.Stage != op.Stage {
-			continue
-		}
-		if f.Skip > 0 {
-			f.Skip--
-			continue
-		}
-		hit := *f
-		switch {
-		case f.Count < 0:
-		case f.Count <= 1:
-			m.faults = append(m.faults[:i:i], m.faults[i+1:]...)
-		default:
-			f.Count--
-		}
-		return hit, true
-	}
-	return Fault{}, false
+	return m.faults.Meet(func(f Fault) bool {
+		return (f.Host == "" || f.Host == op.Host) && (f.Verb == "" || f.Verb == op.Verb) && (f.Stage == "" || f.Stage == op.Stage)
+	})
 }
 
 func (f Fault) fail(ctx context.Context) error {

@@ -9,6 +9,7 @@ import (
 	"time"
 
 	"unbrick/remediate"
+	"unbrick/remediate/lab/testenv/faults"
 )
 
 // A World holds hosts that are not there, for a [Fake] to work on. It is a [Memory], or one in
@@ -80,7 +81,7 @@ type Memory struct {
 	mu     sync.Mutex
 	n      int
 	hosts  map[string]*HostState
-	faults []Fault
+	faults faults.Book[Fault]
 }
 
 // Set changes how a host stands.

@@ -10,6 +10,7 @@ import (
 
 	"unbrick/inventory"
 	"unbrick/remediate"
+	"unbrick/remediate/lab/testenv/faults"
 	"unbrick/remediate/power"
 )
 
@@ -23,7 +24,7 @@ type Fake struct {
 
 	mu     sync.Mutex
 	hosts  map[string]*State
-	faults []Fault
+	faults faults.Book[Fault]
 	ops    []Op
 }
 
@@ -68,18 +69,10 @@ type Fault struct {
 }
 
 // Order adds a fault. One op meets one fault at most, the first that matches.
-func (f *Fake) Order(x Fault) {
-	f.mu.Lock()
-	defer f.mu.Unlock()
-	f.faults = append(f.faults, x)
-}
+func (f *Fake) Order(x Fault) { f.faults.Order(x, x.Skip, x.Count) }
 
 // Heal takes back every fault that was ordered.
-func (f *Fake) Heal() {
-	f.mu.Lock()
-	defer f.mu.Unlock()
-	f.faults = nil
-}
+func (f *Fake) Heal() { f.faults.Heal() }
 
 // Ops returns the calls so far, in order.
 func (f *Fake) Ops() []Op {
@@ -210,26 +203,8 @@ func (f *Fake) do(ctx context.Context, t remediate.Target, op Op, change func(*S
 
 // meet returns the kind of fault that op meets, if any. The caller holds mu.
 func (f *Fake) meet(host string, op Op) Kind {
-	for i := range f.faults {
-		x := &f.faults[i]
-		if x.Host != "" && x.Host != host || x.Op != "" && x.Op != op {
-			continue
-		}
-		if x.Skip > 0 {
-			x.Skip--
-			continue
-		}
-		kind := x.Kind
-		switch {
-		case x.Count < 0:
-		case x.Count <= 1:
-			f.faults = slices.Delete(f.faults, i, i+1)
-		default:
-			x.Count--
-		}
-		return kind
-	}
-	return ""
+	x, _ := f.faults.Meet(func(x Fault) bool { return (x.Host == "" || x.Host == host) && (x.Op == "" || x.Op == op) })
+	return x.Kind
 }
 
 // Target returns a target of that name, to be switched by a Fake that is known as "fake".

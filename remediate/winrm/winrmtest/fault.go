@@ -33,44 +33,18 @@ type Fault struct {
 }
 
 // Order adds a fault. A request meets the first that matches.
-func (s *Server) Order(f Fault) {
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	s.faults = append(s.faults, f)
-}
+func (s *Server) Order(f Fault) { s.faults.Order(f, f.Skip, f.Count) }
 
 // Heal takes back every fault that was ordered.
-func (s *Server) Heal() {
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	s.faults = nil
-}
+func (s *Server) Heal() { s.faults.Heal() }
 
 // meet notes the request and returns the fault that it meets.
 func (s *Server) meet(op Op) Kind {
 	s.mu.Lock()
-	defer s.mu.Unlock()
 	s.requests = append(s.requests, op)
-	for i := range s.faults {
-		f := &s.faults[i]
-		if f.Op != "" && f.Op != op {
-			continue
-		}
-		if f.Skip > 0 {
-			f.Skip--
-			continue
-		}
-		kind := f.Kind
-		switch {
-		case f.Count < 0:
-		case f.Count <= 1:
-			s.faults = append(s.faults[:i:i], s.faults[i+1:]...)
-		default:
-			f.Count--
-		}
-		return kind
-	}
-	return ""
+	s.mu.Unlock()
+	f, _ := s.faults.Meet(func(f Fault) bool { return f.Op == "" || f.Op == op })
+	return f.Kind
 }
 
 // before does what a fault does instead of the request. It returns false if the request goes on.

@@ -17,6 +17,8 @@ import (
 	"net/http"
 	"sync"
 	"time"
+
+	"unbrick/remediate/lab/testenv/faults"
 )
 
 // A Command is what a client runs.
@@ -82,7 +84,7 @@ type Server struct {
 	requests []Op
 	plain    int
 	logins   int
-	faults   []Fault
+	faults   faults.Book[Fault]
 	dead     bool
 	running  sync.WaitGroup
 }

@@ -21,6 +21,8 @@ import (
 	"strings"
 	"sync"
 	"time"
+
+	"unbrick/remediate/lab/testenv/faults"
 )
 
 // What the host boots.
@@ -107,7 +109,7 @@ type AMT struct {
 	nonces   map[string]*nonce
 	contexts map[string]*enumeration
 	machine
-	faults   []Fault
+	faults   faults.Book[Fault]
 	requests []string
 	news     []func(Host) // not yet told
 }
@@ -121,7 +123,9 @@ func Start(o Options) (*AMT, error) {
 		opt: o, closed: make(chan struct{}), cert: o.Certificate,
 		realm:  "Digest:" + randomHex(16),
 		nonces: map[string]*nonce{}, contexts: map[string]*enumeration{},
-		faults: append([]Fault(nil), o.Faults...),
+	}
+	for _, f := range o.Faults {
+		a.Order(f)
 	}
 	a.init()
 	if a.cert == nil {

@@ -84,18 +84,10 @@ type Fault struct {
 
 // Order adds a fault. Faults are tried in the order in which they were added, and one request
 // meets one at most.
-func (a *AMT) Order(f Fault) {
-	a.mu.Lock()
-	defer a.mu.Unlock()
-	a.faults = append(a.faults, f)
-}
+func (a *AMT) Order(f Fault) { a.faults.Order(f, f.Skip, f.Count) }
 
 // Heal takes back every fault.
-func (a *AMT) Heal() {
-	a.mu.Lock()
-	defer a.mu.Unlock()
-	a.faults = nil
-}
+func (a *AMT) Heal() { a.faults.Heal() }
 
 // Requests returns the operations that clients asked for so far, in order.
 func (a *AMT) Requests() []string {
@@ -107,44 +99,15 @@ func (a *AMT) Requests() []string {
 // meet notes a request and returns the fault that it meets, if any.
 func (a *AMT) meet(op string) (Fault, bool) {
 	a.mu.Lock()
-	defer a.mu.Unlock()
 	a.requests = append(a.requests, op)
-	for i := range a.faults {
-		f := &a.faults[i]
-		if f.Kind == Ignored || f.On != "" && f.On != op {
-			continue
-		}
-		if f.Skip > 0 {
-			f.Skip--
-			continue
-		}
-		return a.take(i), true
-	}
-	return Fault{}, false
+	a.mu.Unlock()
+	return a.faults.Meet(func(f Fault) bool { return f.Kind != Ignored && (f.On == "" || f.On == op) })
 }
 
-// silent uses up a fault that comes true without an answer. The caller holds mu.
+// silent uses up a fault that comes true without an answer.
 func (a *AMT) silent(k Kind) bool {
-	for i := range a.faults {
-		if a.faults[i].Kind == k {
-			a.take(i)
-			return true
-		}
-	}
-	return false
-}
-
-// take uses fault i once. The caller holds mu.
-func (a *AMT) take(i int) Fault {
-	f := a.faults[i]
-	switch {
-	case f.Count < 0:
-	case f.Count <= 1:
-		a.faults = append(a.faults[:i:i], a.faults[i+1:]...)
-	default:
-		a.faults[i].Count--
-	}
-	return f
+	_, ok := a.faults.Meet(func(f Fault) bool { return f.Kind == k })
+	return ok
 }
 
 // fail does what a fault orders. done says that the request is answered, and cut that it is to

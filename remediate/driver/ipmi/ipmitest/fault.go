@@ -8,6 +8,8 @@ import (
 
 	"github.com/bougou/go-ipmi/pkg/handlers"
 	"github.com/bougou/go-ipmi/pkg/types"
+
+	"unbrick/remediate/lab/testenv/faults"
 )
 
 // What a client asks for.
@@ -41,16 +43,14 @@ type Fault struct {
 
 // Order adds a fault. One request meets one fault at most, the first that matches.
 func (b *BMC) Order(f Fault) {
-	b.conn.mu.Lock()
-	defer b.conn.mu.Unlock()
-	b.conn.faults = append(b.conn.faults, f)
+	b.conn.faults.Order(f, f.Skip, f.Count)
 }
 
 // Heal takes back every fault that was ordered.
 func (b *BMC) Heal() {
+	b.conn.faults.Heal()
 	b.conn.mu.Lock()
 	defer b.conn.mu.Unlock()
-	b.conn.faults = nil
 	b.conn.mute = false
 }
 
@@ -66,7 +66,7 @@ func (b *BMC) Requests() []string {
 type wire struct {
 	net.PacketConn
 	mu       sync.Mutex
-	faults   []Fault
+	faults   faults.Book[Fault]
 	requests []string
 	mute     bool // the answer of the last request is to be lost
 	code     byte // of the refusal that the last request is to get
@@ -104,32 +104,14 @@ func (w *wire) admit(op string) bool {
 	defer w.mu.Unlock()
 	w.requests = append(w.requests, op)
 	w.mute, w.code = false, 0
-	for i := range w.faults {
-		f := &w.faults[i]
-		if f.On != "" && f.On != op {
-			continue
-		}
-		if f.Skip > 0 {
-			f.Skip--
-			continue
-		}
-		hit := *f
-		switch {
-		case f.Count < 0:
-		case f.Count <= 1:
-			w.faults = slices.Delete(w.faults, i, i+1)
-		default:
-			f.Count--
-		}
-		switch hit.Kind {
-		case LostRequest:
-			return false
-		case LostReply:
-			w.mute = true
-		case Refuse:
-			w.code = hit.Code
-		}
-		return true
+	f, _ := w.faults.Meet(func(f Fault) bool { return f.On == "" || f.On == op })
+	switch f.Kind {
+	case LostRequest:
+		return false
+	case LostReply:
+		w.mute = true
+	case Refuse:
+		w.code = f.Code
 	}
 	return true
 }

@@ -55,68 +55,29 @@ type Fault struct {
 
 // Order adds a fault. Faults are tried in the order in which they were added, and one request
 // meets one at most.
-func (b *BMC) Order(f Fault) {
-	b.mu.Lock()
-	defer b.mu.Unlock()
-	b.faults = append(b.faults, f)
-}
+func (b *BMC) Order(f Fault) { b.faults.Order(f, f.Skip, f.Count) }
 
 // Pending returns the faults that were ordered and have not all happened yet.
-func (b *BMC) Pending() []Fault {
-	b.mu.Lock()
-	defer b.mu.Unlock()
-	return append([]Fault(nil), b.faults...)
-}
+func (b *BMC) Pending() []Fault { return b.faults.Pending() }
 
 // Heal takes back every fault.
-func (b *BMC) Heal() {
-	b.mu.Lock()
-	defer b.mu.Unlock()
-	b.faults = nil
-}
+func (b *BMC) Heal() { b.faults.Heal() }
 
 // request notes a request and returns the fault that it meets, if any.
 func (b *BMC) request(op string) (Fault, bool) {
 	b.mu.Lock()
-	defer b.mu.Unlock()
 	b.requests = append(b.requests, op)
-	for i := range b.faults {
-		f := &b.faults[i]
-		if f.Kind == StaleMedia || f.Kind == OverrideIgnored || f.On != "" && f.On != op ||
-			f.Kind == SessionsFull && op != OpLogin {
-			continue
-		}
-		if f.Skip > 0 {
-			f.Skip--
-			continue
-		}
-		return b.take(i), true
-	}
-	return Fault{}, false
+	b.mu.Unlock()
+	return b.faults.Meet(func(f Fault) bool {
+		return f.Kind != StaleMedia && f.Kind != OverrideIgnored && (f.On == "" || f.On == op) &&
+			(f.Kind != SessionsFull || op == OpLogin)
+	})
 }
 
-// silent uses up a fault of a kind that comes true without an answer. The caller holds mu.
+// silent uses up a fault of a kind that comes true without an answer.
 func (b *BMC) silent(k Kind) bool {
-	for i := range b.faults {
-		if b.faults[i].Kind == k {
-			b.take(i)
-			return true
-		}
-	}
-	return false
-}
-
-// take uses fault i once.
-func (b *BMC) take(i int) Fault {
-	f := b.faults[i]
-	switch {
-	case f.Count < 0:
-	case f.Count <= 1:
-		b.faults = append(b.faults[:i:i], b.faults[i+1:]...)
-	default:
-		b.faults[i].Count--
-	}
-	return f
+	_, ok := b.faults.Meet(func(f Fault) bool { return f.Kind == k })
+	return ok
 }
 
 // fail does what a fault orders. It returns false if the request is then to be served, and

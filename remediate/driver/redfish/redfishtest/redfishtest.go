@@ -15,6 +15,8 @@ import (
 	"net/http"
 	"sync"
 	"time"
+
+	"unbrick/remediate/lab/testenv/faults"
 )
 
 // What firmware boots from.
@@ -97,7 +99,7 @@ type BMC struct {
 	machine
 	sessions map[string]string // by token: the session's id
 	lastID   int
-	faults   []Fault
+	faults   faults.Book[Fault]
 	requests []string
 }
 
@@ -107,7 +109,9 @@ func New(o Options) *BMC {
 		o.Model = Generic()
 	}
 	b := &BMC{opt: o, model: o.Model, closed: make(chan struct{}), sessions: map[string]string{}}
-	b.faults = append(b.faults, o.Faults...)
+	for _, f := range o.Faults {
+		b.Order(f)
+	}
 	b.init()
 	return b
 }
