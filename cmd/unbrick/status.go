@@ -41,6 +41,7 @@ func status(c *cli.Context) error {
 		fmt.Fprintf(c.App.Writer, "run %s of %s, begun %s: %s\n", st.Run.ID, st.Run.Playbook, st.Run.Started.UTC().Format(time.RFC3339), standing(st))
 		fmt.Fprintf(c.App.Writer, "%s\n\n", summary(st.Count))
 		printSites(c.App.Writer, st.Sites)
+		printService(c.App.Writer, st.Service)
 		printGates(c.App.Writer, st.Sites)
 		printOutlook(c.App.Writer, st, f)
 		printHalts(c.App.Writer, st.Halts)
@@ -53,6 +54,13 @@ func status(c *cli.Context) error {
 type statusReport struct {
 	engine.Status
 	Forecast *forecast.Forecast `json:"forecast,omitempty"`
+}
+
+// printService says what all sites are held for.
+func printService(w io.Writer, s *engine.Service) {
+	if s != nil {
+		fmt.Fprintf(w, "ordinary hosts of all sites are held until %d hosts have ended that every site needs (service %s)\n", s.Hosts, s.Name)
+	}
 }
 
 // printGates says which sites come first, and which have hosts that are held.

@@ -16,6 +16,7 @@ import (
 
 	"unbrick/inventory"
 	"unbrick/remediate"
+	"unbrick/remediate/schedule"
 )
 
 // A Run is one fleet and one playbook.
@@ -167,7 +168,7 @@ func (s *Store) load(ctx context.Context, r Run, hosts iter.Seq[Planned]) error 
 // loadRows is how many hosts go into one statement, of loadColumns values each.
 const (
 	loadRows    = 100
-	loadColumns = 13
+	loadColumns = 14
 )
 
 func (s *Store) loadHosts(ctx context.Context, r Run, hosts []Planned, g *gating) error {
@@ -185,7 +186,7 @@ func (s *Store) loadHosts(ctx context.Context, r Run, hosts []Planned, g *gating
 
 func insertHosts(ctx context.Context, tx *sql.Tx, r Run, hosts []Planned, g *gating) error {
 	var q strings.Builder
-	q.WriteString(`INSERT INTO hosts (run, host, site, grp, due, ord, data, way, subnet, tech, model, first, held) VALUES `)
+	q.WriteString(`INSERT INTO hosts (run, host, site, grp, due, ord, data, way, subnet, tech, model, first, held, serves) VALUES `)
 	args := make([]any, 0, len(hosts)*loadColumns)
 	for i, p := range hosts {
 		data, err := json.Marshal(p.Host)
@@ -207,7 +208,7 @@ func insertHosts(ctx context.Context, tx *sql.Tx, r Run, hosts []Planned, g *gat
 		l := labelOf(p.Host, first)
 		early, held := g.label(p.Host)
 		args = append(args, r.ID, p.Host.Name, p.Host.Site, p.Host.Group, millis(p.Due), p.Order, string(data), l.way, l.subnet, l.tech,
-			p.Model, early, held)
+			p.Model, early, held, schedule.ServiceOf(&p.Host))
 	}
 	q.WriteString(` ON CONFLICT DO NOTHING`)
 	n, err := changed(ctx, tx, q.String(), args...)

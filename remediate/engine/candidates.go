@@ -24,6 +24,7 @@ type line struct {
 	way, model string
 	size       int       // of a page
 	shut       []string  // sites that are halted for the way
+	serves     int       // hosts of services up to this class alone; 0: all
 	first      candidate // none comes before it
 	page       []candidate
 	end        bool // there is no further page
@@ -46,9 +47,17 @@ func (w *worker) candidates(ctx context.Context, tx *sql.Tx, p position) (list [
 	if err != nil {
 		return nil, 0, err
 	}
-	lines, err := w.lines(ctx, tx, min(max(2*p.free, 16), linePage), u)
+	lines, err := w.lines(ctx, tx, p.service == 0)
+	if err == nil && p.service > 0 {
+		lines, err = w.serviceLines(ctx, tx, lines, p.service)
+	}
 	if err != nil {
 		return nil, 0, err
+	}
+	for _, l := range lines {
+		if l.size = min(max(2*p.free, 16), linePage); u.watches(l.way) {
+			l.shut = u.watch.sites[l.way]
+		}
 	}
 	for len(list) < p.free {
 		lines = slices.DeleteFunc(lines, func(l *line) bool { return u.full(l.way, l.model) })
@@ -76,24 +85,22 @@ func (w *worker) candidates(ctx context.Context, tx *sql.Tx, p position) (list [
 }
 
 // lines finds the ways that hosts are to go, and their models. It skips from one to the next:
-// there may be millions of hosts, and there are few of these.
-func (w *worker) lines(ctx context.Context, tx *sql.Tx, size int, u *usage) ([]*line, error) {
+// there may be millions of hosts, and there are few of these. Without ways it finds those alone
+// that have none: what is to be put back or gone on with.
+func (w *worker) lines(ctx context.Context, tx *sql.Tx, ways bool) ([]*line, error) {
 	var all []*line
 	for query, args := `(way, model) >= ($2, $3)`, []any{w.run.ID, "", ""}; ; query = `(way, model) > ($2, $3)` {
-		l := &line{size: size}
+		l := &line{}
 		err := tx.QueryRowContext(ctx, `SELECT way, model, ord, host FROM hosts WHERE run = $1 AND state = 'todo' AND held = 0 AND `+query+
 			` ORDER BY way, model, ord, host LIMIT 1`, args...).Scan(&l.way, &l.model, &l.first.order, &l.first.Host)
 		l.first.way = l.way
-		if err == sql.ErrNoRows {
+		if err == sql.ErrNoRows || err == nil && !ways && l.way != "" {
 			return all, nil
 		}
 		if err != nil {
 			return nil, err
 		}
 		if l.way != unlabelled {
-			if u.watches(l.way) {
-				l.shut = u.watch.sites[l.way]
-			}
 			all = append(all, l)
 		}
 		args[1], args[2] = l.way, l.model
@@ -144,9 +151,12 @@ func before(a, b candidate) bool {
 
 // read reads the next page of a line.
 func (w *worker) read(ctx context.Context, tx *sql.Tx, l *line) error {
-	where, args := "", []any{w.run.ID, l.way, l.model}
+	where, args := " AND h.way = $2 AND h.model = $3", []any{w.run.ID, l.way, l.model}
+	if l.serves > 0 {
+		where = serviceLine(l.serves)
+	}
 	if l.last.Host != "" {
-		where, args = ` AND (h.ord, h.host) > ($4, $5)`, append(args, l.last.order, l.last.Host)
+		where, args = where+` AND (h.ord, h.host) > ($4, $5)`, append(args, l.last.order, l.last.Host)
 	}
 	if w.Limits.PerSite > 0 {
 		args = append(args, w.Limits.PerSite)
@@ -159,8 +169,8 @@ func (w *worker) read(ctx context.Context, tx *sql.Tx, l *line) error {
 	in, args := w.atSites("h.site", args...)
 	rows, err := tx.QueryContext(ctx, `SELECT h.host, h.attempt, h.ord, h.site, h.grp, h.way, h.model, h.subnet, h.tech, s.running FROM hosts h
 		JOIN sites s ON s.run = h.run AND s.site = h.site
-		WHERE h.run = $1 AND h.state = 'todo' AND h.held = 0 AND h.way = $2 AND h.model = $3 AND s.paused = ''
-		AND (s.gated = 0 OR h.first = 1 OR h.way = '')`+where+in+
+		WHERE h.run = $1 AND h.state = 'todo' AND h.held = 0 AND s.paused = ''
+		AND (s.gated = 0 OR h.first = 1 OR h.serves > 0 OR h.way = '')`+where+in+
 		fmt.Sprintf(` ORDER BY h.ord, h.host LIMIT %d`, l.size), args...)
 	if err != nil {
 		return err

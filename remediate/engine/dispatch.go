@@ -47,6 +47,9 @@ func (w *worker) dispatch(ctx context.Context) (over bool, err error) {
 			if _, err = w.openGates(ctx, tx, false); err != nil {
 				return err
 			}
+			if state.service, err = w.Store.service(ctx, tx, w.run.ID); err != nil {
+				return err
+			}
 			if err = w.halt(ctx, tx, &state); err != nil {
 				return err
 			}
@@ -89,6 +92,9 @@ func (w *worker) nothingLeft(ctx context.Context, tx *sql.Tx, p position) (bool,
 		if err != nil || p.todo > p.stuck+barred {
 			return false, err
 		}
+		if elsewhere, err := w.servedElsewhere(ctx, tx, p); err != nil || elsewhere {
+			return false, err
+		}
 	}
 	await, err := w.awaits(ctx, tx)
 	return !await, err
@@ -102,6 +108,7 @@ type position struct {
 	paused, halted bool
 	resumed        int64
 	watch          *watch
+	service        int // class that all that is ordinary is held for; 0: none
 }
 
 func (w *worker) position(ctx context.Context, tx *sql.Tx) (p position, err error) {

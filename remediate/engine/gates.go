@@ -10,11 +10,13 @@ import (
 	"time"
 
 	"unbrick/inventory"
+	"unbrick/remediate/schedule"
 )
 
 // A site whose dependency tier has not ended is gated: its other hosts need what those serve,
 // and are held until then. A held host is not taken. What of them was begun before goes on, and
-// what has to be put back is.
+// what has to be put back is. Above that, ordinary hosts of all sites wait for the services that
+// every site needs: see services.go.
 
 // comesFirst says whether the others of its site are held for a host.
 func comesFirst(h inventory.Host) bool { return h.Tier == inventory.Dependency && h.Site != "" }
@@ -38,6 +40,8 @@ func (g *gating) label(h inventory.Host) (first, held int) {
 			g.early[h.Site] = true
 		}
 		return 1, 0
+	case schedule.ServiceOf(&h) > 0:
+		return 0, 0
 	case g.firsts[h.Site]:
 		return 0, 1
 	}
@@ -63,7 +67,7 @@ func hold(ctx context.Context, tx *sql.Tx, run string, sites []string) error {
 			args = append(args, site)
 			marks = append(marks, fmt.Sprintf("$%d", len(args)))
 		}
-		_, err := tx.ExecContext(ctx, `UPDATE hosts SET held = 1 WHERE run = $1 AND first = 0 AND held = 0 AND state = 'todo'
+		_, err := tx.ExecContext(ctx, `UPDATE hosts SET held = 1 WHERE run = $1 AND first = 0 AND serves = 0 AND held = 0 AND state = 'todo'
 			AND entered = '' AND parked = '' AND site IN (`+strings.Join(marks, ", ")+`)`, args...)
 		if err != nil {
 			return err

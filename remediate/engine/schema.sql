@@ -31,6 +31,7 @@ CREATE TABLE IF NOT EXISTS hosts (
 	model TEXT NOT NULL DEFAULT '',
 	first INTEGER NOT NULL DEFAULT 0, -- 1: the others of its site are held until it has ended
 	held INTEGER NOT NULL DEFAULT 0, -- 1: it is one of those, and its site is gated
+	serves INTEGER NOT NULL DEFAULT 0, -- class of the service that all sites need, as schedule.ServiceOf, 0 is none
 	due BIGINT NOT NULL,
 	ord BIGINT NOT NULL,
 	data TEXT NOT NULL,              -- JSON of the inventory.Host
@@ -64,6 +65,7 @@ CREATE TABLE IF NOT EXISTS hosts (
 
 CREATE INDEX IF NOT EXISTS hosts_next ON hosts (run, way, model, ord, host) WHERE state = 'todo' AND held = 0;
 CREATE INDEX IF NOT EXISTS hosts_first ON hosts (run, site) WHERE first = 1 AND state <> 'done';
+CREATE INDEX IF NOT EXISTS hosts_serves ON hosts (run, serves) WHERE serves > 0 AND state <> 'done';
 CREATE INDEX IF NOT EXISTS hosts_held ON hosts (run, site) WHERE held = 1;
 CREATE INDEX IF NOT EXISTS hosts_waiting ON hosts (run, since) WHERE state = 'waiting';
 CREATE INDEX IF NOT EXISTS hosts_running ON hosts (run, executor) WHERE state = 'running';

@@ -74,6 +74,8 @@ type Status struct {
 	Sites []SiteStatus  `json:"sites"`           // by name
 	Waits []Wait        `json:"waits,omitempty"` // what most wait for first, at most 20
 	Halts []halt.Record `json:"halts,omitempty"` // in the order in which they were halted
+	// Service is what the ordinary hosts of all sites are held for, if for anything.
+	Service *Service `json:"held_for,omitempty"`
 	Count
 }
 
@@ -116,6 +118,9 @@ func (s *Store) Status(ctx context.Context, run string) (Status, error) {
 		if st.Waits, err = s.waits(ctx, r.ID); err != nil {
 			return st, err
 		}
+	}
+	if st.Service, err = s.heldFor(ctx, r.ID); err != nil {
+		return st, err
 	}
 	st.Halts, err = s.Halts(ctx, r.ID)
 	return st, err

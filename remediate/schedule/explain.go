@@ -16,7 +16,7 @@ func (d *Dispatcher) choice(l int32) Choice {
 	c := &d.cohorts[d.lanes[l].cohort]
 	k := d.keys[l]
 	out := Choice{Site: s.Site, Way: d.ways[c.way], Model: c.model, Tier: bk.tier, Value: math.Exp(k.value(d.now)),
-		Pinned: d.pinned(bk.site), Others: k.rank == rankService || k.rank == rankFirst && bk.tier == inventory.Dependency}
+		Pinned: d.pinned(bk.site), Others: bk.tier == inventory.Dependency && s.gate, Serves: k.rank == rankService}
 	if math.IsInf(bk.due, 1) {
 		return out
 	}
@@ -33,12 +33,18 @@ func (c Choice) Why() string {
 	if c.Pinned {
 		parts = append(parts, "its site is pinned")
 	}
-	if c.Others {
+	switch {
+	case c.Serves:
+		parts = append(parts, "every site depends on it")
+	case c.Others:
 		parts = append(parts, "others depend on it")
 	}
-	if c.Due.IsZero() {
+	switch {
+	case c.Due.IsZero() && (c.Pinned || c.Serves):
+		parts = append(parts, "no opening known")
+	case c.Due.IsZero():
 		parts = append(parts, "no opening known: after all others")
-	} else {
+	default:
 		parts = append(parts, "due "+stamp(c.Due), spare(c.Slack), "queue to start by "+c.Latest.Format("Mon 15:04"))
 	}
 	return strings.Join(append(parts, fmt.Sprintf("index %.3g, place %d", c.Value, c.Place)), "; ")

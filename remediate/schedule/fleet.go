@@ -4,6 +4,7 @@ import (
 	"cmp"
 	"math"
 	"slices"
+	"strings"
 	"time"
 
 	"unbrick/inventory"
@@ -83,6 +84,16 @@ func Services() [][]string {
 	}
 }
 
+// ServiceOf returns the class of the service that all sites need of a host, by the column
+// "service": 1 is the first of [Services], 0 is none.
+func ServiceOf(h *inventory.Host) int {
+	name := h.Labels["service"]
+	if name == "" {
+		return 0
+	}
+	return 1 + slices.IndexFunc(Services(), func(s []string) bool { return slices.Contains(s, strings.ToLower(name)) })
+}
+
 // noService is the class of a host that does no service to other sites.
 const noService = 6
 
@@ -103,10 +114,7 @@ func (o *Options) fill() {
 		o.Model = func(h *inventory.Host) string { return h.Labels["model"] }
 	}
 	if o.Service == nil {
-		o.Service = func(h *inventory.Host) int {
-			i := slices.IndexFunc(Services(), func(s []string) bool { return slices.Contains(s, h.Labels["service"]) })
-			return i + 1
-		}
+		o.Service = ServiceOf
 	}
 }
 

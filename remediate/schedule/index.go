@@ -103,10 +103,12 @@ func (d *Dispatcher) rank(b *bucket) uint8 {
 		return rankOrdinary
 	case b.class < noService:
 		return rankService
-	case b.tier == inventory.Dependency && d.sites[b.site].gate, d.pinned(b.site):
+	case d.pinned(b.site):
 		return rankFirst
-	case math.IsInf(b.due, 1):
+	case math.IsInf(b.due, 1): // nor when those are that depend on it
 		return rankUnknown
+	case b.tier == inventory.Dependency && d.sites[b.site].gate:
+		return rankFirst
 	}
 	return rankOrdinary
 }

@@ -391,6 +391,43 @@ func TestWhyOfAChoice(t *testing.T) {
 	}
 }
 
+// A host of which nobody knows when it is needed comes after all others, whoever of its site
+// depends on it, unless somebody pins its site or every site does; and says so.
+func TestNoOpeningKnown(t *testing.T) {
+	var hosts []inventory.Host
+	add := func(name, site, country, zone, tier, service string) {
+		h := host(name, site, country, zone)
+		h.Tier, _ = inventory.ParseTier(tier)
+		h.Routes, h.Labels = []inventory.Route{{Driver: "redfish", Address: "a"}}, map[string]string{"service": service}
+		hosts = append(hosts, h)
+	}
+	add("lost-dc", "LOST", "", "", "dependency", "")
+	add("lost-pc", "LOST", "", "", "normal", "")
+	add("lost-dns", "LOST", "", "", "normal", "dns")
+	add("syd-dc", "SYD", "AU", "Australia/Sydney", "dependency", "")
+	add("syd-pc", "SYD", "AU", "Australia/Sydney", "low", "")
+	add("pin-dc", "PIN", "", "", "dependency", "")
+	y := newYard(t, nil, hosts, schedule.Options{Start: friday, Names: true, Limits: schedule.Limits{Slots: 1}})
+	if err := y.planner.Pin("PIN", friday.Add(100*time.Hour), false); err != nil {
+		t.Fatal(err)
+	}
+	var order, why []string
+	for s := range y.planner.Order(friday) {
+		order, why = append(order, s.Host), append(why, s.Why())
+	}
+	if want := []string{"lost-dns", "pin-dc", "syd-dc", "syd-pc", "lost-dc", "lost-pc"}; !slices.Equal(order, want) {
+		t.Fatalf("got %q, want %q", order, want)
+	}
+	for i, host := range order {
+		if last := strings.Contains(why[i], "after all others"); last != (host == "lost-dc" || host == "lost-pc") {
+			t.Errorf("%s: %s", host, why[i])
+		}
+	}
+	if !strings.Contains(why[0], "every site depends on it; no opening known; ") {
+		t.Error(why[0])
+	}
+}
+
 // BenchmarkTake takes and ends a host of a fleet with 300,000 of them at 3,000 sites.
 func BenchmarkTake(b *testing.B) {
 	zones := [][2]string{{"AU", "Australia/Sydney"}, {"DE", "Europe/Berlin"}, {"US", "America/New_York"}}

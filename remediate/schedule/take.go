@@ -23,7 +23,8 @@ type Choice struct {
 	Value  float64       // the index
 	Place  int           // the how many-th host that was begun: its rank
 	Pinned bool
-	Others bool // others depend on it
+	Others bool // others of its site depend on it
+	Serves bool // every site does
 }
 
 // Take begins at most free hosts at now and returns them, first things first.
