@@ -56,7 +56,7 @@ var mayImport = []struct {
 	{"remediate/netboot", nil},
 	{"remediate/driver/drivertest", []string{"inventory", "playbooks", "remediate", "remediate/lab/testenv/faults"}},
 	{"remediate/driver/*", []string{"inventory", "inventory/secret", "inventory/source/*", "playbooks", "remediate", "remediate/netboot", "remediate/power", "remediate/probe", "remediate/swap", "remediate/tlspin", "remediate/winrm"}},
-	{"remediate/driver/*/*", []string{"remediate/lab/testenv/faults"}},
+	{"remediate/driver/*/*", []string{"remediate/lab/testenv/faults", "remediate/lab/testenv/selfsigned"}},
 
 	// The one place where keys meet hosts.
 	{"remediate/rescue", []string{"bitlocker", "inventory", "playbooks", "remediate", "remediate/rescue/wire"}},
@@ -71,6 +71,7 @@ var mayImport = []struct {
 	{"remediate/lab", []string{"*"}},
 	{"remediate/lab/testenv", nil},
 	{"remediate/lab/testenv/faults", nil},
+	{"remediate/lab/testenv/selfsigned", nil},
 	{"remediate/lab/testenv/samba", []string{"remediate/lab/testenv"}},
 	{"remediate/lab/vm", []string{"bitlocker/fve", "bitlocker/fve/fvetest", "remediate/rescue/image", "remediate/driver/redfish/redfishtest", "remediate/lab/testenv"}},
 	{"remediate/lab/vm/standin", []string{"bitlocker/fve", "playbooks/diskimage"}},
