@@ -4,6 +4,7 @@ import (
 	"net/netip"
 	"path"
 	"reflect"
+	"slices"
 	"strings"
 	"time"
 
@@ -65,7 +66,7 @@ func closedFields() map[string][]string {
 		"tier":     tiers[:],
 		"state":    {inUse, string(InStock), string(Retired), string(NeverOnline)},
 		"affected": {string(Likely), string(Possible), string(Unlikely), string(Out), ""},
-		"ways":     ways,
+		"ways":     append(slices.Clone(ways), "restart"),
 	}
 }
 

@@ -31,6 +31,7 @@ takes the faulty file away, puts the host back and proves that Windows is up. It
 anywhere: the same command resumes.
 
    unbrick demo                                try all of it on a simulated fleet
+   unbrick init                                write unbrick.yaml by a few questions
    unbrick doctor -c unbrick.yaml              is all there that a run needs?
    unbrick plan -i fleet.csv                   who first, and why; nothing is touched
    unbrick run -i fleet.csv -c unbrick.yaml    do it
@@ -56,7 +57,7 @@ func commands() []*cli.Command {
 		demoCommand(), labCommand(), planCommand(), runCommand(), fixCommand(),
 		statusCommand(), pauseCommand(), resumeCommand(), pinCommand(), unpinCommand(), cancelCommand(), retryCommand(), doneCommand(), cleanupCommand(),
 		reportCommand(), inventoryCommand(), keysCommand(), playbookCommand(), imageCommand(),
-		doctorCommand(),
+		initCommand(), doctorCommand(),
 	}
 	for _, c := range list {
 		prepare(c)
