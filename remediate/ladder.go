@@ -12,8 +12,10 @@ import (
 
 // A Rung is one way into hosts, as a run uses it.
 type Rung struct {
-	Way    string        `json:"way"`              // the driver of its routes
-	Hosts  int           `json:"hosts,omitempty"`  // in treatment by this way at once; 0: as many as the run has
+	Way string `json:"way"` // the driver of its routes
+	// Hosts is how many are in treatment by this way at once; 0: as many as the run has. Of the
+	// way Manual it is how many persons have in hand together: those that wait count.
+	Hosts  int           `json:"hosts,omitempty"`
 	Budget time.Duration `json:"budget,omitempty"` // for check, enter and repair of a host together; 0: what the stages have
 	Tries  int           `json:"tries,omitempty"`  // at a host that it failed and was put back; 0: as the run says
 	// Derive says that the way serves hosts whose inventory names no address for it too, where

@@ -90,7 +90,7 @@ type credential struct {
 // A rung is one way in, and how far it may go. What is 0 is not limited.
 type rung struct {
 	Way    string   `yaml:"way"`
-	Hosts  int      `yaml:"hosts"`  // in treatment by it at once
+	Hosts  int      `yaml:"hosts"`  // in treatment by it at once; for manual, that persons have in hand: cards that are out
 	Budget duration `yaml:"budget"` // for one host, up to the end of the repair; for a person, how long the run waits
 	Tries  int      `yaml:"tries"`  // at one host; attempts if 0
 }

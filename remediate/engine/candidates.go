@@ -81,6 +81,13 @@ func (w *worker) candidates(ctx context.Context, tx *sql.Tx, p position) (list [
 			list = append(list, c)
 		}
 	}
+	if len(list)+p.running == 0 {
+		n, err := w.inHand(ctx, tx, u, p)
+		if err != nil {
+			return nil, 0, err
+		}
+		stuck = max(stuck, n) // of those are the ones whose technician is busy
+	}
 	return list, stuck, u.saveRates(ctx, tx, w.run.ID)
 }
 

@@ -209,7 +209,7 @@ func (w *worker) take(ctx context.Context, tx *sql.Tx, p position) (taken []ids,
 	moved := map[string]int{}
 	for _, c := range list {
 		_, err := tx.ExecContext(ctx, `UPDATE hosts SET state = 'running', attempt = $1, executor = $2, debt = entered, proof = repaired,
-			route = way, stage = '', verdict = '', reason = '', ended = 0,
+			route = CASE WHEN parked <> '' AND way = '' THEN route ELSE way END, stage = '', verdict = '', reason = '', ended = 0,
 			started = CASE WHEN started = 0 THEN $3 ELSE started END WHERE run = $4 AND host = $5`,
 			c.Attempt, w.executor(), time.Now().UnixMilli(), c.Run, c.Host)
 		if err != nil {

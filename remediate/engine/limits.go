@@ -60,23 +60,46 @@ func (w *worker) usage(ctx context.Context, tx *sql.Tx, m *watch) (*usage, error
 	if err := rows.Close(); err != nil {
 		return nil, err
 	}
-	rows, err = tx.QueryContext(ctx, `SELECT tech, COUNT(*) FROM hosts WHERE run = $1 AND state = 'waiting' GROUP BY tech`, w.run.ID)
-	if err != nil {
-		return nil, err
-	}
-	defer rows.Close()
-	for rows.Next() {
-		var tech string
-		var n int
-		if err := rows.Scan(&tech, &n); err != nil {
-			return nil, err
-		}
-		u.persons[tech] += n
-	}
-	if err := rows.Close(); err != nil {
+	if err := w.withPersons(ctx, tx, u); err != nil {
 		return nil, err
 	}
 	return u, w.uncounted(ctx, tx, u)
+}
+
+// withPersons adds the hosts that persons have in hand: those that wait, and those that go on
+// after a word of theirs.
+func (w *worker) withPersons(ctx context.Context, tx *sql.Tx, u *usage) error {
+	rows, err := tx.QueryContext(ctx, `SELECT route, tech, COUNT(*) FROM hosts WHERE run = $1 AND state = 'waiting' GROUP BY route, tech
+		UNION ALL SELECT route, tech, COUNT(*) FROM hosts WHERE run = $1 AND state = 'todo' AND held = 0 AND way = '' AND parked <> ''
+		GROUP BY route, tech`, w.run.ID)
+	if err != nil {
+		return err
+	}
+	defer rows.Close()
+	for rows.Next() {
+		var way, tech string
+		var n int
+		if err := rows.Scan(&way, &tech, &n); err != nil {
+			return err
+		}
+		if u.persons[tech] += n; way == remediate.Manual {
+			u.ways[way] += n
+		}
+	}
+	return rows.Err()
+}
+
+// inHand counts the hosts that could be begun now if persons did not have as many in hand as the
+// rung of manual has.
+func (w *worker) inHand(ctx context.Context, tx *sql.Tx, u *usage, p position) (n int, err error) {
+	if !over(w.Ladder.Rung(remediate.Manual).Hosts, u.ways[remediate.Manual]) {
+		return 0, nil
+	}
+	in, args := w.atSites("h.site", w.run.ID, remediate.Manual)
+	err = tx.QueryRowContext(ctx, `SELECT COUNT(*) FROM hosts h JOIN sites s ON s.run = h.run AND s.site = h.site
+		WHERE h.run = $1 AND h.state = 'todo' AND h.held = 0 AND h.way = $2 AND s.paused = ''
+		AND (s.gated = 0 OR h.first = 1 OR h.serves > 0) AND NOT (`+unserved(p.service)+`)`+in, args...).Scan(&n)
+	return n, err
 }
 
 // uncounted adds the hosts that ended since outcomes were counted to those of which nobody knows

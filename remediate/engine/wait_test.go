@@ -86,6 +86,56 @@ func TestWait(t *testing.T) {
 	}
 }
 
+// Persons have no more hosts in hand than the rung of their way says, those that wait included;
+// the run ends, or waits for them, when nothing else is left.
+func TestCardsInHand(t *testing.T) {
+	ctx := context.Background()
+	y := newYard("repair manual: waits")
+	path, s := yardStore(t, "a", "b", "c", "d", "e")
+	e := y.engine(s, "manual")
+	e.Ladder[0].Hosts, e.Look = 2, time.Hour
+	for range 2 {
+		if sum := runs(t, e); sum.Verdicts[remediate.Waiting] != 2 || sum.Todo() != 3 || !sum.Ended.IsZero() {
+			t.Fatalf("%+v", sum)
+		}
+	}
+	e.Wait = time.Minute
+	r := start(t, path, e)
+	for n := 2; ; { // each that comes back lets the next one out
+		for res, err := range r.other.Results(ctx, "", "waiting") {
+			if err != nil {
+				t.Fatal(err)
+			}
+			if err := r.other.Wake(ctx, "", res.Host, remediate.Note{By: "kim", What: remediate.Remarked}); err != nil { // which is no answer
+				t.Fatal(err)
+			}
+			r.until(waits)
+			if err := r.other.Wake(ctx, "", res.Host, remediate.Note{By: "kim", What: remediate.Done}); err != nil {
+				t.Fatal(err)
+			}
+			break
+		}
+		if n++; n > 5 {
+			break
+		}
+		eventually(t, "the next card is out", func() bool {
+			st, err := r.other.Status(ctx, "")
+			if err != nil || st.Verdicts[remediate.Waiting]+st.Running > 2 {
+				t.Fatalf("%+v, %v", st.Count, err)
+			}
+			return st.Verdicts[remediate.Fixed] == n-2 && st.Verdicts[remediate.Waiting] == 2
+		})
+	}
+	for res := range r.other.Results(ctx, "", "waiting") {
+		if err := r.other.Wake(ctx, "", res.Host, remediate.Note{By: "kim", What: remediate.Done}); err != nil {
+			t.Fatal(err)
+		}
+	}
+	if sum, err := r.end(); err != nil || !sum.Done() {
+		t.Errorf("%+v, %v", sum, err)
+	}
+}
+
 // A word that is said while the stage runs that is about to wait is not lost.
 func TestWordInTime(t *testing.T) {
 	y := newYard("repair manual: waits")
