@@ -11,7 +11,8 @@ import (
 type Checker interface {
 	Source
 	// Check logs in and reads one row of each list that Hosts reads. It changes nothing. The
-	// error is a *RightError if the account was let in and lacks a right.
+	// error is a *RightError if the account was let in and lacks a right, and an *ExcessError if
+	// Hosts would work, by an account that may do much more, where that can be told.
 	Check(ctx context.Context) error
 }
 
@@ -32,6 +33,17 @@ func (e *RightError) Error() string {
 
 // Unwrap returns what the service answered.
 func (e *RightError) Unwrap() error { return e.Err }
+
+// An ExcessError is an account that may do more than read hosts. Nothing is missing.
+type ExcessError struct {
+	Has  string // "membership in Domain Admins"
+	Want string // what would do
+}
+
+// Error says what the account has, and what would do.
+func (e *ExcessError) Error() string {
+	return "it works, and the account has " + e.Has + ": " + e.Want + " would do"
+}
 
 // Check says whether a source would give hosts. One that is no [Checker] is read up to its
 // first host.

@@ -60,6 +60,11 @@ func checkSource(ctx context.Context, n namedSource, secrets string) diagnosis {
 	if err == nil {
 		return d
 	}
+	var excess *inventory.ExcessError
+	if errors.As(err, &excess) {
+		d.State, d.Found, d.Hint = "warning", n.Name+": "+excess.Error(), "a login that can do less is worth less to whoever finds it: "+secrets
+		return d
+	}
 	d.State, d.Found = "missing", fmt.Sprintf("%s: %v", n.Name, err)
 	where := ""
 	if n.Place != "" {

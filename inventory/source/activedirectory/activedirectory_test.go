@@ -4,6 +4,7 @@ package activedirectory_test
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"iter"
 	"path/filepath"
@@ -16,6 +17,7 @@ import (
 	"unbrick/inventory/secret"
 	"unbrick/inventory/source/activedirectory"
 	"unbrick/inventory/sourcetest"
+	"unbrick/remediate/lab/testenv/samba"
 )
 
 func (d *domain) open(t *testing.T, change func(*activedirectory.Config)) *activedirectory.Source {
@@ -137,6 +139,13 @@ func TestSamba(t *testing.T) {
 		})
 		if err := inventory.Check(t.Context(), in("", nil)); err != nil {
 			t.Errorf("of the whole domain: %v", err)
+		}
+		var excess *inventory.ExcessError
+		err := inventory.Check(t.Context(), in(few, func(c *activedirectory.Config) {
+			c.Login = secret.Login{User: "Administrator@" + realm, Password: secret.Ref(sourcetest.Secretly(t, samba.Password))}
+		}))
+		if !errors.As(err, &excess) || !strings.Contains(excess.Has, "Admin") {
+			t.Errorf("of an administrator: %v", err)
 		}
 	})
 	t.Run("refusals", func(t *testing.T) {

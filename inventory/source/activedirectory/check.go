@@ -2,6 +2,7 @@ package activedirectory
 
 import (
 	"context"
+	"encoding/binary"
 	"errors"
 	"fmt"
 
@@ -33,10 +34,43 @@ func (s *Source) Check(ctx context.Context) error {
 	defer conn.Close()
 	stop := context.AfterFunc(ctx, func() { conn.Close() })
 	defer stop()
-	if err := s.checkComputers(conn); ctx.Err() == nil {
-		return err
+	err = s.checkComputers(conn)
+	if err == nil {
+		err = excess(conn)
 	}
-	return ctx.Err()
+	if ctx.Err() != nil {
+		return ctx.Err()
+	}
+	return err
+}
+
+// excess says that the account that is logged on is one of administrators. A directory that does
+// not tell whose groups they are says nothing of it.
+func excess(conn *ldap.Conn) error {
+	res, err := conn.Search(ldap.NewSearchRequest("", ldap.ScopeBaseObject, ldap.NeverDerefAliases, 1, 0, false, "(objectClass=*)", []string{"tokenGroups"}, nil))
+	if err != nil || len(res.Entries) != 1 {
+		return nil
+	}
+	for _, sid := range res.Entries[0].GetEqualFoldRawAttributeValues("tokenGroups") {
+		if group := administrators(sid); group != "" {
+			return &inventory.ExcessError{Has: "membership in " + group, Want: "an account of Domain Users alone"}
+		}
+	}
+	return nil
+}
+
+// administrators names the group of a SID (MS-DTYP 2.4.2.2, 2.4.2.4), if it is one that may do
+// everything.
+func administrators(sid []byte) string {
+	if len(sid) < 12 || len(sid) != 8+4*int(sid[1]) {
+		return ""
+	}
+	builtin := binary.LittleEndian.Uint32(sid[8:]) == 32 // S-1-5-32-…, of every machine
+	last := binary.LittleEndian.Uint32(sid[len(sid)-4:])
+	if builtin {
+		return map[uint32]string{544: "Administrators"}[last]
+	}
+	return map[uint32]string{512: "Domain Admins", 518: "Schema Admins", 519: "Enterprise Admins"}[last]
 }
 
 func (s *Source) checkComputers(conn *ldap.Conn) error {
