@@ -8,6 +8,7 @@ import (
 	"errors"
 	"fmt"
 	"runtime/debug"
+	"strings"
 	"time"
 
 	"github.com/dbos-inc/dbos-transact-golang/dbos"
@@ -70,6 +71,7 @@ type treatment struct {
 
 	ending
 	evidence string
+	said     string // what the driver said of how the host came up by itself
 	report   *remediate.Report
 }
 
@@ -238,12 +240,21 @@ func (t *treatment) learn(out output, verdict remediate.Verdict) {
 	if out.Evidence != "" {
 		t.evidence = out.Evidence
 	}
+	t.said = cmp.Or(out.Said, t.said)
 	if out.Report != nil {
 		t.report = out.Report
 	}
 	if out.Reason != "" {
 		t.reason = joined(t.reason, out.Reason)
 	}
+}
+
+// proven returns the evidence, after what the driver said if that is more.
+func (t *treatment) proven() string {
+	if strings.Contains(t.evidence, t.said) {
+		return t.evidence
+	}
+	return joined(t.said, t.evidence)
 }
 
 // end writes down the verdict. It does so once, however often it is called.
@@ -262,7 +273,7 @@ func (t *treatment) end() error {
 		var due int64
 		err := tx.QueryRowContext(ctx, `UPDATE hosts SET state = 'done', stage = '', verdict = $1, route = $2, reason = $3,
 			evidence = $4, report = $5, ended = $6 WHERE run = $7 AND host = $8 AND attempt = $9 AND executor = $10
-			AND state = 'running' RETURNING due`, t.verdict, t.route, t.reason, t.evidence, report, now,
+			AND state = 'running' RETURNING due`, t.verdict, t.route, t.reason, t.proven(), report, now,
 			t.Run, t.Host, t.Attempt, t.executor()).Scan(&due)
 		if errors.Is(err, sql.ErrNoRows) {
 			return nil // it is written down

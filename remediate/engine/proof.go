@@ -87,8 +87,9 @@ func (t *treatment) vouched(ctx context.Context, evidence, unasked string) strin
 	return evidence
 }
 
-// An upError says that a host came up by itself and stays up. It is its evidence.
-type upError struct{ evidence string }
+// An upError says that a host came up by itself and stays up. It is its evidence, and what the
+// driver said of it.
+type upError struct{ evidence, said string }
 
 func (e *upError) Error() string { return e.evidence }
 
@@ -106,9 +107,9 @@ func (t *treatment) inPlace(ctx context.Context, r remediate.Repairer, target re
 		case lookErr != nil:
 			return report, lookErr
 		case evidence != "":
-			return report, &upError{evidence}
+			return report, &upError{evidence, up.Evidence}
 		case t.Prober == nil: // nobody can tell: the driver's word stands
-			return report, &upError{up.Evidence}
+			return report, &upError{up.Evidence, up.Evidence}
 		}
 		select {
 		case <-time.After(t.Every):

@@ -40,6 +40,18 @@ func TestFlapping(t *testing.T) {
 	}
 }
 
+// What a driver says of how a host came up is kept beside what shows that it stays up.
+func TestDriverEvidence(t *testing.T) {
+	for _, does := range []string{"repair winrm: says up", "enter winrm: says up"} {
+		y := newYard(does)
+		_, s := yardStore(t, "h")
+		runs(t, y.engine(s, "winrm"))
+		if r := result(t, s, "h"); r.Verdict != remediate.Healthy || r.Evidence != "a ping; answers" {
+			t.Errorf("%s: %s: %q", does, r.Verdict, r.Evidence)
+		}
+	}
+}
+
 // A driver that takes such a moment for the end is told to go on.
 func TestFlappingInPlace(t *testing.T) {
 	y := newYard("repair winrm: says up, which does not last")

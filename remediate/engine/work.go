@@ -133,7 +133,7 @@ func (t *treatment) failure(ctx context.Context, s remediate.Stage, out output, 
 	case errors.As(cause, &cancelled):
 		out.Final, out.Cancelled, out.Reason = true, true, cancelled.Error()
 	case errors.As(err, &up) && budgeted(s):
-		return output{Outcome: remediate.Up, Evidence: up.Evidence}
+		return output{Outcome: remediate.Up, Evidence: up.Evidence, Said: clean(up.Evidence)}
 	case errors.As(err, &skip) && s == remediate.Check:
 		out.Outcome, out.Reason = remediate.Skip, skip.Why
 	case errors.As(err, &wait):
@@ -238,8 +238,9 @@ func (t *treatment) repair(ctx context.Context, driver remediate.Driver, target 
 	var err error
 	undone := false
 	if r, ok := driver.(remediate.Repairer); ok {
-		if report, err = t.inPlace(ctx, r, target); errors.As(err, new(*upError)) {
-			return output{Outcome: remediate.Up, Evidence: err.Error()}, nil
+		var up *upError
+		if report, err = t.inPlace(ctx, r, target); errors.As(err, &up) {
+			return output{Outcome: remediate.Up, Evidence: up.evidence, Said: clean(up.said)}, nil
 		}
 	} else {
 		watched, stop := context.WithCancel(ctx)
