@@ -32,6 +32,7 @@ type Connection struct {
 const (
 	tries       = 4                // of a read
 	answerLimit = 30 * time.Second // until an answer begins
+	keptConns   = 100              // that wait for the next request
 )
 
 // Connect returns a client, and its region. It asks nobody, unless credentials or the region
@@ -82,6 +83,7 @@ func transport(client aws.HTTPClient) http.RoundTripper {
 	}
 	t := b.GetTransport()
 	t.ResponseHeaderTimeout = answerLimit
+	t.MaxIdleConnsPerHost = keptConns
 	return t
 }
 

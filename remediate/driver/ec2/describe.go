@@ -134,8 +134,15 @@ func (in *instance) keeps(ctx context.Context, accepted bool, how string) error 
 	return nil
 }
 
-// stoppable refuses an instance that is protected against being stopped.
+// stoppable refuses an instance that is protected against being stopped. It asks once: EC2 itself
+// refuses to stop one that was protected since.
 func (in *instance) stoppable(ctx context.Context) error {
+	in.mu.Lock()
+	known := in.free[in.id]
+	in.mu.Unlock()
+	if known {
+		return nil
+	}
 	out, err := in.client.DescribeInstanceAttribute(ctx, &sdk.DescribeInstanceAttributeInput{InstanceId: &in.id, Attribute: types.InstanceAttributeNameDisableApiStop})
 	if err != nil {
 		return in.say(ctx, "cannot ask whether it may be stopped", err)
@@ -143,16 +150,22 @@ func (in *instance) stoppable(ctx context.Context) error {
 	if out.DisableApiStop != nil && aws.ToBool(out.DisableApiStop.Value) {
 		return fmt.Errorf("it is protected against being stopped\nif it may be: aws ec2 modify-instance-attribute --region %s --instance-id %s --no-disable-api-stop", in.name, in.id)
 	}
+	in.mu.Lock()
+	defer in.mu.Unlock()
+	in.free[in.id] = true
 	return nil
 }
 
 // may makes sure, once in a region, that every right is there: an instance that was stopped and
 // cannot be started would be worse off than before.
 func (in *instance) may(ctx context.Context, volume string) error {
-	in.mu.Lock()
-	allowed := in.allowed
-	in.mu.Unlock()
-	if allowed {
+	select {
+	case in.asking <- struct{}{}:
+		defer func() { <-in.asking }()
+	case <-ctx.Done():
+		return context.Cause(ctx)
+	}
+	if in.allowed {
 		return nil
 	}
 	dry, device := aws.Bool(true), in.seen.RootDeviceName
@@ -182,8 +195,6 @@ func (in *instance) may(ctx context.Context, volume string) error {
 			return in.say(ctx, "cannot swap the volume of "+in.id+", so it is not stopped", err)
 		}
 	}
-	in.mu.Lock()
 	in.allowed = true
-	in.mu.Unlock()
 	return nil
 }

@@ -156,6 +156,7 @@ type instance struct {
 	since  time.Time      // it was first seen stopping
 	stuck  bool           // so long that it is to be forced
 	forced bool           // it was
+	fresh  bool           // state is of this moment: the step that was done has looked
 	sure   bool           // no other process began what reads do not show
 }
 
@@ -176,6 +177,10 @@ const sureLooks = 3
 
 // Look implements swap.Instance.
 func (in *instance) Look(ctx context.Context, e swap.Entry) (s swap.State, err error) {
+	if in.fresh {
+		in.fresh = false
+		return in.state, nil
+	}
 	for n := 1; ; n++ {
 		if s, err = in.look(ctx, e); err != nil {
 			return s, err

@@ -25,13 +25,16 @@ type region struct {
 	volumes   *batch[types.Volume]
 	helpers   *batch[[]types.Instance] // by nothing: all of them
 
-	mu      sync.Mutex
-	types   map[types.InstanceType]types.InstanceTypeInfo
-	allowed bool // the rights were asked for, and are there
+	mu    sync.Mutex
+	types map[types.InstanceType]types.InstanceTypeInfo
+	free  map[string]bool // instances that are not protected against being stopped
+
+	asking  chan struct{} // held by who asks for the rights
+	allowed bool          // they are there
 }
 
 func newRegion(client *sdk.Client, name string, o Options) *region {
-	r := &region{client: client, name: name, opt: o, types: map[types.InstanceType]types.InstanceTypeInfo{}}
+	r := &region{client: client, name: name, opt: o, types: map[types.InstanceType]types.InstanceTypeInfo{}, free: map[string]bool{}, asking: make(chan struct{}, 1)}
 	r.instances = &batch[types.Instance]{fetch: r.fetchInstances, most: source.MaxValues}
 	r.volumes = &batch[types.Volume]{fetch: r.fetchVolumes, most: source.MaxValues}
 	r.helpers = &batch[[]types.Instance]{fetch: r.fetchHelpers, most: 1000}

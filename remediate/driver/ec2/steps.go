@@ -34,8 +34,11 @@ func (in *instance) Do(ctx context.Context, step swap.Step, e swap.Entry, helper
 	}
 	changed, seen := in.changed(ctx, e, was, looks)
 	switch {
-	case seen != nil || changed && step != swap.Return:
+	case seen != nil:
 		return seen
+	case changed && step != swap.Return:
+		in.fresh = true
+		return nil
 	case changed:
 		return in.say(ctx, in.task(step, e), in.restore(ctx, e))
 	case err != nil:

@@ -4,6 +4,7 @@ import (
 	"encoding/xml"
 	"net/url"
 	"slices"
+	"strings"
 )
 
 type tagXML struct {
@@ -96,7 +97,7 @@ func (s *Server) describeInstances(form url.Values) (any, *apiError) {
 		}
 	}
 	var found []string
-	for _, id := range sorted(s.instances) {
+	for _, id := range candidates(fs, "instance-id", s.instances) {
 		in := s.instances[id]
 		properties := map[string]string{"instance-id": id, "instance-state-name": in.shown, "platform": in.Platform, "availability-zone": in.Zone}
 		if len(ids) > 0 && !slices.Contains(ids, id) || !keeps(fs, properties, in.Tags) {
@@ -122,19 +123,42 @@ func (s *Server) describeInstances(form url.Values) (any, *apiError) {
 		Reservations []reservation `xml:"reservationSet>item"`
 		Next         string        `xml:"nextToken,omitempty"`
 	}{Next: next}
-	on := s.attached()
+	on := s.attached(found)
 	for _, id := range found {
 		out.Reservations = append(out.Reservations, reservation{"r-0123456789abcdef0", "123456789012", []instanceXML{s.instanceXML(id, on[id])}})
 	}
 	return out, nil
 }
 
-// attached returns the volumes of each instance, as reads show them.
-func (s *Server) attached() map[string][]*Volume {
-	on := map[string][]*Volume{}
-	for _, id := range sorted(s.volumes) {
-		v := s.volumes[id]
-		on[v.shown.Instance] = append(on[v.shown.Instance], v)
+// candidates are the ids of what can pass the filters, in order.
+func candidates[T any](fs []filter, name string, all map[string]*T) (ids []string) {
+	for _, f := range fs {
+		if f.name == name {
+			for _, id := range f.values {
+				if all[id] != nil {
+					ids = append(ids, id)
+				}
+			}
+			slices.Sort(ids)
+			return slices.Compact(ids)
+		}
+	}
+	return sorted(all)
+}
+
+// attached returns the volumes of each of the instances, as reads show them.
+func (s *Server) attached(ids []string) map[string][]*Volume {
+	on := make(map[string][]*Volume, len(ids))
+	for _, id := range ids {
+		on[id] = nil
+	}
+	for _, v := range s.volumes {
+		if of, asked := on[v.shown.Instance]; asked {
+			on[v.shown.Instance] = append(of, v)
+		}
+	}
+	for _, of := range on {
+		slices.SortFunc(of, func(a, b *Volume) int { return strings.Compare(a.shown.Device, b.shown.Device) })
 	}
 	return on
 }
@@ -188,7 +212,7 @@ func (s *Server) describeVolumes(form url.Values) (any, *apiError) {
 		}
 	}
 	var found []string
-	for _, id := range sorted(s.volumes) {
+	for _, id := range candidates(fs, "volume-id", s.volumes) {
 		v := s.volumes[id]
 		if (len(ids) == 0 || slices.Contains(ids, id)) && keeps(fs, map[string]string{"volume-id": id, "attachment.instance-id": v.shown.Instance}, v.Tags) {
 			found = append(found, id)

@@ -168,6 +168,9 @@ func keeps(all []filter, properties, tags map[string]string) bool {
 
 // like compares with EC2's wildcards.
 func like(pattern, text string) bool {
+	if !strings.ContainsAny(pattern, "*?") {
+		return pattern == text
+	}
 	expr := strings.NewReplacer(`\*`, ".*", `\?`, ".").Replace(regexp.QuoteMeta(pattern))
 	return regexp.MustCompile("^(?:" + expr + ")$").MatchString(text)
 }
