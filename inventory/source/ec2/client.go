@@ -46,11 +46,13 @@ func Connect(ctx context.Context, c Connection) (*sdk.Client, string, error) {
 		opts = append(opts, config.WithRegion(c.Region))
 	}
 	cfg, err := config.LoadDefaultConfig(ctx, opts...)
-	if err == nil && cfg.Region == "" { // asked for last: where there is no such service, it takes its time
-		cfg, err = config.LoadDefaultConfig(ctx, append(opts, config.WithEC2IMDSRegion())...)
-	}
 	if err != nil {
 		return nil, "", Explain(ctx, "cannot read the AWS configuration", err)
+	}
+	if cfg.Region == "" { // asked for last: where there is no such service, it takes its time
+		if here, err := config.LoadDefaultConfig(ctx, append(opts, config.WithEC2IMDSRegion())...); err == nil {
+			cfg = here
+		}
 	}
 	if cfg.Region == "" {
 		return nil, "", errors.New("no AWS region is known\nname it in the address (REGION/i-…), in unbrick.yaml, in ~/.aws/config or in AWS_REGION")

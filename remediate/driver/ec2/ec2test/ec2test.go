@@ -150,6 +150,9 @@ func (s *Server) Volume(id string) Volume {
 	return v
 }
 
+// Instances returns the ids of all instances.
+func (s *Server) Instances() []string { s.mu.Lock(); defer s.mu.Unlock(); return sorted(s.instances) }
+
 // Snapshots returns all snapshots.
 func (s *Server) Snapshots() (all []Snapshot) {
 	s.mu.Lock()
