@@ -24,6 +24,7 @@ const (
 	childName  = "UNBRICK_TEST_NAME"  // of the executor
 	childHosts = "UNBRICK_TEST_HOSTS" // how many at once
 	childRung  = "UNBRICK_TEST_RUNG"  // how many at once by the first way, of all processes
+	childWatch = "UNBRICK_TEST_WATCH" // not empty: it looks after fixed hosts, and kills itself when the first comes to the point
 )
 
 func TestMain(m *testing.M) {
@@ -57,6 +58,12 @@ func child() error {
 	if point := os.Getenv(childPoint); point != "" {
 		k := &killer{point: point, left: st.Todo + st.Running}
 		e.at, e.Events = k.at, k.event
+		if os.Getenv(childWatch) != "" {
+			k.left, e.Events = 1, nil
+		}
+	}
+	if os.Getenv(childWatch) != "" {
+		watched(&e)
 	}
 	_, err = New(e).Run(ctx)
 	return err
@@ -266,6 +273,59 @@ func TestKilledAtRandom(t *testing.T) {
 				cmd.Wait()
 			}
 			finish(t, path, w, url)
+		})
+	}
+}
+
+// watched makes an engine look after hosts that it fixed.
+func watched(e *Engine) { e.Watch, e.Look, e.Attempts = time.Hour, 10*time.Millisecond, 2 }
+
+// Killed when a fixed host goes down again, before or after that is written down, and then at a
+// step of its second treatment, the run treats it once more, and counts the relapse once.
+func TestKilledAtRelapse(t *testing.T) {
+	for _, points := range [][]string{
+		{"reopen"}, {"reopened"}, {"reopen", "reopened"}, {"reopen", "effect enter"}, {"reopened", "effect check"},
+		{"reopened", "recorded repair"}, {"reopened", "effect leave"}, {"reopened", "effect confirm"}, {"reopened", "ended"},
+	} {
+		t.Run(strings.Join(points, ", "), func(t *testing.T) {
+			t.Parallel()
+			path, s, w, url := setup(t, "none#1", "none#2")
+			for i, point := range points {
+				cmd := startChild(t, path, url, point, "", childWatch+"=yes")
+				if i == 0 {
+					eventually(t, "both are fixed", func() bool {
+						st, err := s.Status(context.Background(), "")
+						return err == nil && st.Verdicts[remediate.Fixed] == 2
+					})
+					w.relapse("none#1")
+				}
+				cmd.Wait()
+				if got := cmd.ProcessState.String(); got != "signal: killed" {
+					t.Fatalf("at %q the child ended with %s: %s", point, got, cmd.Stderr)
+				}
+			}
+			e := testEngine(s, url)
+			watched(&e)
+			r := start(t, path, e)
+			eventually(t, "it is fixed once more", func() bool {
+				var climb string
+				err := r.other.db().QueryRow(`SELECT climb FROM hosts WHERE host = 'none#1' AND verdict = 'fixed'`).Scan(&climb)
+				return err == nil && strings.Contains(climb, `"relapses":1`)
+			})
+			r.Stop()
+			r.end()
+			var rows, harm int
+			err := s.db().QueryRow(`SELECT (SELECT COUNT(*) FROM audit WHERE reason LIKE '%down again%'),
+				(SELECT COUNT(*) FROM outcomes WHERE result = 'harm')`).Scan(&rows, &harm)
+			if err != nil || rows != 1 || harm != 1 {
+				t.Errorf("%d relapses in the audit, %d outcomes, %v", rows, harm, err)
+			}
+			got := verdicts(t, s)
+			same(t, got, map[string]remediate.Verdict{"none#1": remediate.Fixed, "none#2": remediate.Fixed})
+			w.check(t, got)
+			if st, err := s.Status(context.Background(), ""); err != nil || st.Verdicts[remediate.Fixed] != 2 || st.OnTime != 2 || st.Todo+st.Running != 0 {
+				t.Errorf("%+v, %v", st.Count, err)
+			}
 		})
 	}
 }

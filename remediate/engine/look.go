@@ -152,7 +152,8 @@ func (w *worker) probeAll(ctx context.Context, page []looked) []sight {
 // treated, but not for ever. One that did so as often as a way is tried is unconfirmed.
 func (w *worker) reopen(ctx context.Context, in ids) error {
 	why := fmt.Sprintf("fixed, and down again: no sign of life in %d looks in a row", relapsed)
-	return w.Store.change(ctx, in.Run, func(tx *sql.Tx, run string) error {
+	w.at("reopen", in.Host, remediate.End)
+	err := w.Store.change(ctx, in.Run, func(tx *sql.Tx, run string) error {
 		var data, climb, route string
 		err := tx.QueryRowContext(ctx, `SELECT data, climb, route FROM hosts WHERE run = $1 AND host = $2 AND attempt = $3
 			AND state = 'done' AND verdict = 'fixed'`, run, in.Host, in.Attempt).Scan(&data, &climb, &route)
@@ -197,4 +198,8 @@ func (w *worker) reopen(ctx context.Context, in ids) error {
 			climb = $2, way = $3, subnet = $4, tech = $5, ended = 0`, why, string(text), l.way, l.subnet, l.tech)
 		return err
 	})
+	if err == nil {
+		w.at("reopened", in.Host, remediate.End)
+	}
+	return err
 }

@@ -291,6 +291,14 @@ func (w *world) repaired(m *machine) answer {
 	return answer{Report: remediate.Report{Result: playbooks.Result{Playbook: "test", Volumes: []playbooks.VolumeResult{v}}}}
 }
 
+// relapse makes a machine loop again.
+func (w *world) relapse(name string) {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	m := w.machines[name]
+	m.mode, m.faulty = "loop", true
+}
+
 func (w *world) violate(format string, args ...any) {
 	w.violations = append(w.violations, fmt.Sprintf(format, args...))
 }
