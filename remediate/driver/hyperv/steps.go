@@ -1,0 +1,273 @@
+package hyperv
+
+import (
+	"context"
+	"fmt"
+	"slices"
+	"strconv"
+	"strings"
+
+	"unbrick/remediate/swap"
+)
+
+// Do implements swap.Instance. A script does its step before it ends; one that is cut off has
+// done it or not, and Look tells.
+func (in *instance) Do(ctx context.Context, step swap.Step, e swap.Entry, helper string) error {
+	switch step {
+	case swap.Stop:
+		return in.change(ctx, "cannot stop "+in.at.vm, in.id, "Stop-VM -VM $vm -TurnOff -Force")
+	case swap.Start:
+		return in.change(ctx, "cannot start "+in.at.vm, in.id, "Start-VM -VM $vm")
+	case swap.Snap:
+		return in.snap(ctx, e)
+	case swap.Release:
+		return in.remove(ctx, e, in.id, "cannot take the disk off "+in.at.vm)
+	case swap.Return:
+		return in.giveBack(ctx, e)
+	case swap.Lend:
+		return in.lend(ctx, e, helper)
+	case swap.Recover:
+		id, err := in.helper(ctx, helper)
+		if err != nil {
+			return err
+		}
+		return in.remove(ctx, e, id.ID, "cannot take the disk off the helper "+helper)
+	}
+	return fmt.Errorf("Hyper-V knows no step %q", step)
+}
+
+// change runs lines that change one virtual machine, $vm. Each text in them is quoted.
+func (in *instance) change(ctx context.Context, what, id string, lines ...string) error {
+	lines = append([]string{"$vm = Get-VM -Id " + quote(id)}, lines...)
+	_, err := in.run(ctx, in.at.host, strings.Join(lines, "\r\n")+"\r\n")
+	return in.say(what, err)
+}
+
+// Lines that make sure, on the hypervisor, of what was looked at from here: a script that a
+// lost connection left behind may begin late.
+const isOff = "if ([string]$vm.State -ne 'Off') { throw 'it is not off' }"
+
+func nobodyHas(file string) string {
+	return "if (@(Get-VM | Get-VMHardDiskDrive | Where-Object { $_.Path -eq " + quote(file) + " }).Count -gt 0) { throw 'a virtual machine has the disk' }"
+}
+
+// where are the parameters that name a place.
+func (d drive) where() string {
+	return fmt.Sprintf("-ControllerType %s -ControllerNumber %d -ControllerLocation %d", d.Type, d.Number, d.Location)
+}
+
+// remove takes the disk off a virtual machine, if it is still that disk which hangs there.
+func (in *instance) remove(ctx context.Context, e swap.Entry, id, what string) error {
+	s, err := in.read(ctx, "")
+	if err != nil {
+		return err
+	}
+	for _, m := range s.VMs {
+		d, ok := m.find(e.Slot.Volume)
+		if !strings.EqualFold(m.ID, id) || !ok {
+			continue
+		}
+		var off []string
+		if id == in.id { // from one that runs, Hyper-V would tear it
+			off = []string{isOff}
+		}
+		return in.change(ctx, what, id, append(off,
+			"$disk = Get-VMHardDiskDrive -VM $vm "+d.where(),
+			"if ($disk.Path -ne "+quote(d.Path)+") { throw 'another disk hangs there now' }",
+			"Remove-VMHardDiskDrive -VMHardDiskDrive $disk")...)
+	}
+	return nil
+}
+
+// helper returns the helper of a name.
+func (in *instance) helper(ctx context.Context, called string) (machine, error) {
+	s, err := in.read(ctx, "")
+	if err != nil {
+		return machine{}, err
+	}
+	for _, m := range s.VMs {
+		if in.isHelper(m) && s.called(m) == called {
+			return m, nil
+		}
+	}
+	return machine{}, fmt.Errorf("the helper %s is not on hypervisor %s any more", called, in.at.host)
+}
+
+// lend hangs the disk on the helper. Two that take the same place at once cannot both have it.
+func (in *instance) lend(ctx context.Context, e swap.Entry, called string) error {
+	was, err := readRecord(e.Slot)
+	if err != nil {
+		return err
+	}
+	// One that was on its way back is still on its own.
+	if err := in.remove(ctx, e, in.id, "cannot take the disk off "+in.at.vm); err != nil {
+		return err
+	}
+	var last error
+	for range 5 {
+		m, err := in.helper(ctx, called)
+		if err != nil {
+			return err
+		}
+		if _, ok := m.find(e.Slot.Volume); ok {
+			return nil
+		}
+		to, ok := m.free()
+		if !ok {
+			return fmt.Errorf("the helper %s has no room for another disk: lower per_helper, or make another helper", called)
+		}
+		last = in.change(ctx, "cannot hang "+was.Drive.Path+" on the helper "+called, m.ID, nobodyHas(was.Drive.Path), "Add-VMHardDiskDrive -VM $vm "+to.where()+" -Path "+quote(was.Drive.Path))
+		if last == nil || ctx.Err() != nil || !in.taken(ctx, called, to) {
+			return last
+		}
+	}
+	return last
+}
+
+// taken says whether another disk has a place on the helper now.
+func (in *instance) taken(ctx context.Context, called string, to drive) bool {
+	m, err := in.helper(ctx, called)
+	_, ok := m.at(to.place())
+	return err == nil && ok
+}
+
+// free returns a place on the first SCSI controller whose number no drive of the helper has on
+// any controller: the agent there sees the number alone.
+func (m machine) free() (drive, bool) {
+	for n := 1; n < 64; n++ {
+		if !slices.Contains(m.DVDs, n) && !slices.ContainsFunc(m.Drives, func(d drive) bool { return d.Location == n }) {
+			return drive{Type: "SCSI", Location: n}, true
+		}
+	}
+	return drive{}, false
+}
+
+// giveBack hangs the disk back as it hung, and makes sure of it.
+func (in *instance) giveBack(ctx context.Context, e swap.Entry) error {
+	was, err := readRecord(e.Slot)
+	if err != nil {
+		return err
+	}
+	s, m, err := in.self(ctx)
+	if err != nil {
+		return err
+	}
+	lines, boot := []string{isOff}, s.Detail.Boot
+	if _, ok := m.find(e.Slot.Volume); !ok {
+		if d, ok := m.at(was.Drive.place()); ok {
+			return fmt.Errorf("%s was at %s of %s, where somebody has hung %s meanwhile: take that off", e.Slot.Volume, was.Drive.place(), m.Name, d.Path)
+		}
+		lines = append(lines, nobodyHas(was.Drive.Path), "Add-VMHardDiskDrive -VM $vm "+was.Drive.where()+" -Path "+quote(was.Drive.Path))
+		if m.Generation == 2 { // what is added boots last
+			boot = append(slices.Clone(boot), entry{"Drive", was.Drive.place()})
+		}
+	}
+	lines = append(lines, was.Drive.limits()...)
+	lines = append(lines, bootLines(reorder(boot, was.Boot))...)
+	if err := in.change(ctx, "cannot hang the disk back on "+m.Name, in.id, lines...); err != nil {
+		return err
+	}
+	if s, m, err = in.self(ctx); err != nil {
+		return err
+	}
+	return was.same(m, *s.Detail)
+}
+
+// same makes sure that a disk hangs as it did.
+func (r record) same(m machine, d detail) error {
+	if is, _ := m.find(r.Drive.Path); is != r.Drive {
+		return fmt.Errorf("the disk is back on %s, but not as it was: it is %+v, and was %+v", m.Name, is, r.Drive)
+	}
+	if reorder(d.Boot, r.Boot) != nil {
+		return fmt.Errorf("the disk is back on %s, but its order of boot is %v, and was %v", m.Name, d.Boot, r.Boot)
+	}
+	return nil
+}
+
+// self reads the instance with its details.
+func (in *instance) self(ctx context.Context) (site, machine, error) {
+	s, err := in.read(ctx, "")
+	if err != nil {
+		return s, machine{}, err
+	}
+	m, err := s.machine(in)
+	if err == nil && s.Detail == nil {
+		err = fmt.Errorf("hypervisor %s does not say how %s is made up", in.at.host, m.Name)
+	}
+	return s, m, err
+}
+
+// limits are the lines that give a drive its limits again, if it had any.
+func (d drive) limits() []string {
+	text := ""
+	for _, limit := range [][2]string{{"-MaximumIOPS", d.Max}, {"-MinimumIOPS", d.Min}} {
+		if n, err := strconv.ParseUint(limit[1], 10, 64); err == nil && n > 0 {
+			text += fmt.Sprintf(" %s %d", limit[0], n)
+		}
+	}
+	if d.QoS != "" && strings.Trim(d.QoS, "0-") != "" {
+		text = " -QoSPolicyID " + quote(d.QoS) // which has the limits
+	}
+	if text == "" {
+		return nil
+	}
+	return []string{"$disk = Get-VMHardDiskDrive -VM $vm " + d.where(), "Set-VMHardDiskDrive -VMHardDiskDrive $disk" + text}
+}
+
+// reorder returns which of the entries that there are have to stand where, as numbers from 0,
+// or nil if they stand as they did. Entries for files come from what Windows writes to the
+// firmware: one that is gone comes back when it starts. What is new stands last.
+func reorder(is, was []entry) []int {
+	var order []int
+	for _, e := range was {
+		if i := slices.Index(is, e); i >= 0 && !slices.Contains(order, i) {
+			order = append(order, i)
+		}
+	}
+	for i := range is {
+		if !slices.Contains(order, i) {
+			order = append(order, i)
+		}
+	}
+	if slices.IsSorted(order) {
+		return nil
+	}
+	return order
+}
+
+// bootLines set an order of boot, if there are still as many entries.
+func bootLines(order []int) []string {
+	if order == nil {
+		return nil
+	}
+	var items []string
+	for _, i := range order {
+		items = append(items, fmt.Sprintf("$boot[%d]", i))
+	}
+	return []string{
+		"$boot = @((Get-VMFirmware -VM $vm).BootOrder)",
+		fmt.Sprintf("if ($boot.Count -ne %d) { throw 'the order of boot has changed' }", len(order)),
+		"Set-VMFirmware -VM $vm -BootOrder " + strings.Join(items, ","),
+	}
+}
+
+// copyOf is where the copy of a disk is put. A checkpoint would make the disk a chain of files.
+func copyOf(e swap.Entry) string { return e.Slot.Volume + "." + e.Mark + ".copy" }
+
+// snap copies the disk, beside it, while the virtual machine is off. A copy that was cut off
+// has another name, and is made again.
+func (in *instance) snap(ctx context.Context, e swap.Entry) error {
+	to := copyOf(e)
+	return in.change(ctx, "cannot copy the disk of "+in.at.vm+" (is there room on its volume, and may the account write there?)", in.id,
+		isOff,
+		"Copy-Item -LiteralPath "+quote(e.Slot.Volume)+" -Destination "+quote(to+".part")+" -Force",
+		"Move-Item -LiteralPath "+quote(to+".part")+" -Destination "+quote(to)+" -Force")
+}
+
+// Removal returns the command that removes the copy of an entry, on the hypervisor.
+func Removal(e swap.Entry) string {
+	if !e.Snapshot || e.Slot.Volume == "" {
+		return ""
+	}
+	return "Remove-Item -LiteralPath " + quote(copyOf(e))
+}
