@@ -19,7 +19,7 @@ func SameName(a, b string) bool { return strings.EqualFold(a, b) }
 //	like(name, "SYD-*") && labels.owner contains "finance"
 //	seen >= date("2024-07-19T04:09:00Z") && subnet(address, "10.1.0.0/16")
 //
-// Case never matters, in any comparison, nor does it in the names of labels: Windows compares
+// Case never matters, in any comparison, nor in the names of fields and labels: Windows compares
 // names so, and the systems that hosts are read from write them as they like. A host is seen
 // in lower case, and texts of the expression become lower case when it is read; this leaves
 // the operators as they are. For the same reason texts have no order: < is for numbers and times.
@@ -52,6 +52,7 @@ type SelectorError struct {
 	Line   int // 1-based
 	Column int // 1-based, in characters; one past the last of the line if something is missing there
 	Reason string
+	There  string // what there is instead, if that is long
 }
 
 // Error says what is wrong and where, and marks the place in its line.
@@ -62,7 +63,11 @@ func (e *SelectorError) Error() string {
 	from := max(0, len(before)-width)
 	shown := line[from:min(len(line), len(before)+width)]
 	mark := strings.Repeat(" ", len(before)-from) + "^"
-	return fmt.Sprintf("cannot read selector: line %d, column %d: %s\n    %s\n    %s", e.Line, e.Column, e.Reason, tidyLine(shown), mark)
+	text := fmt.Sprintf("cannot read selector: line %d, column %d: %s\n    %s\n    %s", e.Line, e.Column, e.Reason, tidyLine(shown), mark)
+	if e.There != "" {
+		text += "\n  " + e.There
+	}
+	return text
 }
 
 // tidyLine returns a line in which every character takes one place.

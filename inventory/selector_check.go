@@ -1,7 +1,6 @@
 package inventory
 
 import (
-	"errors"
 	"fmt"
 	"net/netip"
 	"path"
@@ -11,42 +10,8 @@ import (
 	"strings"
 	"time"
 
-	"github.com/expr-lang/expr"
 	"github.com/expr-lang/expr/ast"
-	"github.com/expr-lang/expr/file"
 )
-
-// The limits of an expression: of what it is made of, and of what it may use while it runs.
-const (
-	maxSelectorNodes  = 25_000
-	maxSelectorMemory = 1_000_000 // elements of lists
-)
-
-// functions are what an expression may call, those of the language first.
-var functions = []string{"any", "all", "none", "one", "count", "len", "lower", "trim", "date", "like", "subnet", "label"}
-
-// compile makes a selector of an expression. A fault of the library is an error of the
-// expression: no text may end a run.
-func compile(s string) (sel *Selector, failed *SelectorError) {
-	defer func() {
-		if r := recover(); r != nil {
-			sel, failed = nil, wrong(s, 0, "it cannot be read")
-		}
-	}()
-	c := &checker{text: s, asWritten: map[*ast.StringNode]string{}, closed: closedFields()}
-	options := []expr.Option{expr.Env(&facts{}), expr.AsBool(), expr.MaxNodes(maxSelectorNodes), expr.Patch(c), expr.DisableAllBuiltins()}
-	for _, f := range functions[:9] {
-		options = append(options, expr.EnableBuiltin(f))
-	}
-	program, err := expr.Compile(s, options...)
-	if c.failed != nil {
-		return nil, c.failed
-	}
-	if err != nil {
-		return nil, c.translate(err)
-	}
-	return &Selector{program: program, needs: c.needs}, nil
-}
 
 // A checker looks at every part of an expression, children first: it refuses what could fail
 // while the expression runs and what would never be true, and makes texts lower case.
@@ -111,13 +76,15 @@ func (c *checker) Visit(node *ast.Node) {
 	}
 }
 
-// name marks a field as needed.
+// name marks a field as needed. It may be written in any case.
 func (c *checker) name(n *ast.IdentifierNode) {
 	v := reflect.ValueOf(&c.needs).Elem()
 	for f := range v.Type().Fields() {
-		if f.Tag.Get("expr") != n.Value || n.Value == "" {
+		name := f.Tag.Get("expr")
+		if name == "" || !strings.EqualFold(name, n.Value) {
 			continue
 		}
+		n.Value = name
 		switch at := v.FieldByIndex(f.Index); at.Interface().(type) {
 		case string:
 			at.SetString("x")
@@ -128,15 +95,19 @@ func (c *checker) name(n *ast.IdentifierNode) {
 		}
 		return
 	}
-	if n.Value == "labels" {
+	if strings.EqualFold(n.Value, "labels") {
 		return // member and binary make something else of it
 	}
-	c.refuse(n, "no field %q; the fields are %s and labels.NAME, the functions %s", n.Value, strings.Join(SelectorFields(), ", "), strings.Join(functions, ", "))
+	if c.failed != nil {
+		return
+	}
+	c.refuse(n, "no field %q%s", n.Value, meant(n.Value, append(SelectorFields(), functions...)))
+	c.failed.There = fmt.Sprintf("the fields are %s and labels.NAME\n  the functions are %s", strings.Join(SelectorFields(), ", "), strings.Join(functions, ", "))
 }
 
 func isLabels(n ast.Node) bool {
 	id, ok := n.(*ast.IdentifierNode)
-	return ok && id.Value == "labels"
+	return ok && strings.EqualFold(id.Value, "labels")
 }
 
 // askLabel puts the value of a label in the place of a node.
@@ -272,31 +243,4 @@ func (c *checker) builtin(node *ast.Node, n *ast.BuiltinNode) {
 		}
 	}
 	c.refuse(n, `date takes one time as a text: date("2024-07-19T04:09:00Z"), or date("2024-07-19") for 00:00 UTC`)
-}
-
-// translate says an error of the library in our words, where it has none that help.
-func (c *checker) translate(err error) *SelectorError {
-	at, reason := 0, oneLine(err.Error())
-	var e *file.Error
-	if errors.As(err, &e) {
-		at, reason = c.offset(e.From), oneLine(e.Message)
-	}
-	switch {
-	case strings.HasPrefix(reason, `unexpected token Operator("=")`):
-		reason = `values are compared by ==, as in site == "SYD"`
-	case strings.HasPrefix(reason, "unexpected token EOF"):
-		at, reason = len(c.text), "something is missing at the end"
-	case reason == "unknown name labels":
-		reason = `say which label: labels.owner == "finance", or "owner" in labels`
-	case strings.Contains(reason, "exceeds maximum allowed nodes"):
-		reason = fmt.Sprintf("it has more than %d parts; put the hosts into a file of their own", maxSelectorNodes)
-	case strings.HasPrefix(reason, "expected bool, but got"):
-		reason = strings.Replace(reason, "expected bool, but got", "it has to be true or false for a host, and is a", 1)
-	}
-	return wrong(c.text, at, "%s", reason)
-}
-
-func oneLine(s string) string {
-	s, _, _ = strings.Cut(s, "\n")
-	return s
 }
