@@ -1,6 +1,8 @@
 package remediate
 
 import (
+	"cmp"
+	"fmt"
 	"net/netip"
 	"net/url"
 	"slices"
@@ -21,6 +23,27 @@ type Rung struct {
 	// Derive says that the way serves hosts whose inventory names no address for it too, where
 	// one can be told from the rest.
 	Derive bool `json:"derive,omitempty"`
+	Stop   Stop `json:"stop,omitzero"` // when no more hosts are begun by the way
+}
+
+// A Stop says when a way is given up, for a person to look at: its hosts wait, and the other ways
+// go on. A treatment has failed that ended without a repair, also where the host could not be
+// reached. The zero Stop never does; nothing stops persons.
+type Stop struct {
+	Failed   float64 // a larger share than this of the treatments that ended, from 0 to 1; 0: no share
+	After    int     // treatments before the share counts; 20 if 0
+	Failures int     // so many; 0: no number
+}
+
+// Reached says whether so many treatments of which so many failed are enough, and why.
+func (s Stop) Reached(ended, failed int) (why string, stop bool) {
+	switch {
+	case s.Failures > 0 && failed >= s.Failures:
+		return fmt.Sprintf("%d of %d failed, and it stops at %d", failed, ended, s.Failures), true
+	case s.Failed > 0 && ended >= cmp.Or(s.After, 20) && float64(failed) > s.Failed*float64(ended):
+		return fmt.Sprintf("%d of %d failed, and it stops above %.0f %%", failed, ended, 100*s.Failed), true
+	}
+	return "", false
 }
 
 // A Ladder is the ways into hosts, cheapest first. A way that is not on it is not used. The

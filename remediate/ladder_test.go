@@ -138,3 +138,24 @@ func TestClimb(t *testing.T) {
 func all(string) bool                   { return true }
 func none(string) bool                  { return false }
 func only(way string) func(string) bool { return func(w string) bool { return w == way } }
+
+func TestStop(t *testing.T) {
+	for _, c := range []struct {
+		stop          remediate.Stop
+		ended, failed int
+		want          string
+	}{
+		{remediate.Stop{}, 1000, 1000, ""},
+		{remediate.Stop{Failed: 0.5}, 19, 19, ""}, // too few to say
+		{remediate.Stop{Failed: 0.5}, 20, 10, ""},
+		{remediate.Stop{Failed: 0.5}, 20, 11, "11 of 20 failed, and it stops above 50 %"},
+		{remediate.Stop{Failed: 0.5, After: 4}, 4, 3, "3 of 4 failed, and it stops above 50 %"},
+		{remediate.Stop{Failures: 3}, 3000, 2, ""},
+		{remediate.Stop{Failures: 3}, 3000, 3, "3 of 3000 failed, and it stops at 3"},
+		{remediate.Stop{Failures: 3, Failed: 0.1}, 100, 2, ""},
+	} {
+		if why, stop := c.stop.Reached(c.ended, c.failed); why != c.want || stop != (why != "") {
+			t.Errorf("%+v, %d of %d: %q, %v", c.stop, c.failed, c.ended, why, stop)
+		}
+	}
+}

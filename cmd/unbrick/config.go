@@ -93,6 +93,29 @@ type rung struct {
 	Hosts  int      `yaml:"hosts"`  // in treatment by it at once; for manual, that persons have in hand: cards that are out
 	Budget duration `yaml:"budget"` // for one host, up to the end of the repair; for a person, how long the run waits
 	Tries  int      `yaml:"tries"`  // at one host; attempts if 0
+	Stop   stopAt   `yaml:"stop"`   // when no more hosts are begun by it
+}
+
+// A stopAt is when a way is given up until somebody resumes it; the others go on.
+type stopAt struct {
+	Failed   float64 `yaml:"failed"`   // a larger share than this of what ended; 0: no share
+	After    int     `yaml:"after"`    // treatments before the share counts; 20 if 0
+	Failures int     `yaml:"failures"` // so many; 0: no number
+}
+
+// check says what cannot be right for a way.
+func (s stopAt) check(way string) error {
+	switch {
+	case s == stopAt{}:
+		return nil
+	case way == remediate.Manual:
+		return errors.New("nothing stops persons: unbrick pause does, for a site or the run")
+	case s.Failed < 0 || s.Failed >= 1 || s.After < 0 || s.Failures < 0:
+		return fmt.Errorf("failed of %s is a share between 0 and 1, such as 0.5; after and failures are numbers of hosts", way)
+	case s.Failed == 0 && s.Failures == 0:
+		return fmt.Errorf("say failed: 0.5, or failures: 30, for %s", way)
+	}
+	return nil
 }
 
 // limits are what may go on at once. What is 0, hosts and per_site apart, is not limited.
@@ -295,6 +318,9 @@ func checkLadder(rungs []rung) error {
 		case r.Hosts < 0 || r.Tries < 0:
 			return fmt.Errorf("ladder[%d]: hosts and tries of %s must be 1 or more, or left out", i, r.Way)
 		}
+		if err := r.Stop.check(r.Way); err != nil {
+			return fmt.Errorf("ladder[%d].stop: %v", i, err)
+		}
 		known[r.Way] = false
 	}
 	return nil
@@ -308,7 +334,7 @@ func (c *config) ladder() remediate.Ladder {
 	}
 	var l remediate.Ladder
 	for _, r := range c.Ladder {
-		l = append(l, remediate.Rung{Way: r.Way, Hosts: r.Hosts, Budget: time.Duration(r.Budget), Tries: r.Tries, Derive: true})
+		l = append(l, remediate.Rung{Way: r.Way, Hosts: r.Hosts, Budget: time.Duration(r.Budget), Tries: r.Tries, Derive: true, Stop: remediate.Stop(r.Stop)})
 	}
 	return l
 }

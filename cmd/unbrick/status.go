@@ -155,6 +155,10 @@ func resume(c *cli.Context) error {
 		}
 		ended, err := s.ResumeHalted(c.Context, c.String("run"), operator(), cohorts...)
 		for _, h := range ended {
+			if h.Scope.Kind == halt.OfRung {
+				say(c, "%s goes on", h.Scope)
+				continue
+			}
 			say(c, "%s goes on, with the second ring", h.Scope)
 		}
 		return noRunHint(err)

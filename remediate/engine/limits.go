@@ -159,7 +159,7 @@ func (u *usage) full(way, model string) bool {
 	if way == "" {
 		return false
 	}
-	if u.rates[way].waits(u.now) {
+	if u.rates[way].waits(u.now) || u.watch.rungs[way] {
 		return true
 	}
 	if u.watches(way) {

@@ -199,7 +199,7 @@ func (p *Planning) readHalts(ctx context.Context) error {
 		switch s := h.Scope; s.Kind {
 		case halt.OfModel:
 			halted[cohort{s.Way, s.Model}] = true
-		case halt.OfWay:
+		case halt.OfWay, halt.OfRung:
 			for i, way := range ways {
 				if way == s.Way {
 					halted[cohort{way, models[i]}] = true

@@ -113,6 +113,10 @@ func (w *worker) count(ctx context.Context, tx *sql.Tx) (*watch, error) {
 				touched[s] = true
 			}
 		}
+		if stop := w.Ladder.Rung(o.Way).Stop; stop != (remediate.Stop{}) {
+			halts = append(halts, m.AddRung(o.Outcome, stop.Reached)...)
+			touched[halt.Scope{Kind: halt.OfRung, Way: o.Way}] = true
+		}
 	}
 	m.fresh = halts
 	m.sum()
@@ -164,6 +168,7 @@ func scopesOf(o halt.Outcome) []halt.Scope {
 // stops are what is halted, to look up.
 type stops struct {
 	ways    map[string]bool
+	rungs   map[string]bool // ways, whoever watches them
 	cohorts map[cohort]bool
 	sites   map[string][]string // of each way
 }
@@ -179,11 +184,13 @@ func (w *worker) tellHalts(m *watch) {
 
 // sum brings the stops up to date.
 func (m *watch) sum() {
-	m.stops = stops{ways: map[string]bool{}, cohorts: map[cohort]bool{}, sites: map[string][]string{}}
+	m.stops = stops{ways: map[string]bool{}, rungs: map[string]bool{}, cohorts: map[cohort]bool{}, sites: map[string][]string{}}
 	for _, h := range m.Halts() {
 		switch s := h.Scope; s.Kind {
 		case halt.OfWay:
 			m.ways[s.Way] = true
+		case halt.OfRung:
+			m.rungs[s.Way] = true
 		case halt.OfModel:
 			m.cohorts[cohort{s.Way, s.Model}] = true
 		case halt.OfSite:
@@ -220,7 +227,7 @@ func (w *worker) barred(ctx context.Context, tx *sql.Tx, p position) (n int, err
 		if err := rows.Scan(&way, &model, &site, &gated, &hosts); err != nil {
 			return 0, err
 		}
-		if gated == 1 || w.watches(way) && p.watch.stopped(way, model, site) {
+		if gated == 1 || p.watch.rungs[way] || w.watches(way) && p.watch.stopped(way, model, site) {
 			n += hosts
 		}
 	}

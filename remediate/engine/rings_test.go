@@ -128,6 +128,37 @@ func TestHaltedCohort(t *testing.T) {
 	}
 }
 
+// A way that its rung stops is begun on no host any more, whether it is watched or not, in
+// whatever process; the others go on, and a person lets it go on.
+func TestRungStops(t *testing.T) {
+	ctx := context.Background()
+	y := newYard("observe restart: fails")
+	hosts := fleetOf(30, "SYD", "A")
+	_, s := modelStore(t, hosts...)
+	if _, err := s.db().Exec(`UPDATE hosts SET data = replace(data, '"redfish"', '"none"') WHERE host < 'a010'`); err != nil {
+		t.Fatal(err)
+	}
+	e := y.engine(s, "restart", "redfish")
+	e.Ladder[0].Stop, e.Limits.Hosts = remediate.Stop{Failures: 5}, 1 // so that nothing else was begun meanwhile
+	for range 2 {
+		sum := runs(t, e)
+		if sum.Todo() != 25 || len(sum.Halts) != 1 || sum.Halts[0].Scope.String() != "rung restart" || !sum.Ended.IsZero() ||
+			!strings.Contains(sum.Halted, "rung restart: 5 of 5 failed, and it stops at 5") {
+			t.Fatalf("%+v", sum)
+		}
+	}
+	if ended, err := s.ResumeHalted(ctx, "", "kim", "rung restart"); err != nil || len(ended) != 1 {
+		t.Fatal(ended, err)
+	}
+	if sum := runs(t, e); sum.Todo() != 20 || len(sum.Halts) != 1 || len(sum.Halts[0].Resumed) != 1 {
+		t.Errorf("%+v", sum)
+	}
+	e.Ladder = e.Ladder[1:] // without the way, its hosts go by the next
+	if sum := runs(t, e); sum.Todo() != 0 || sum.Verdicts[remediate.Fixed] != 20 {
+		t.Errorf("%+v", sum)
+	}
+}
+
 // Harm halts at the first, and hosts that could not be reached speak of their site alone.
 func TestHarmAndInfrastructure(t *testing.T) {
 	var does []string

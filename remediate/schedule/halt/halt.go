@@ -76,6 +76,7 @@ const (
 	OfSite      Kind = "site"  // a way at a site
 	OfWay       Kind = "way"
 	OfConnector Kind = "connector"
+	OfRung      Kind = "rung" // a way, by the rule of its rung
 )
 
 // String names the scope for a person: "redfish on PowerEdge R740".
@@ -87,6 +88,8 @@ func (s Scope) String() string {
 		return s.Way + " at " + cmp.Or(s.Site, "hosts of no site")
 	case OfConnector:
 		return "connector " + s.Connector
+	case OfRung:
+		return "rung " + s.Way
 	}
 	return s.Way
 }
@@ -165,9 +168,6 @@ func step(p0 float64, bad bool) float64 {
 
 // Add takes in an outcome and returns the scopes that it halts, as a rule none.
 func (m *Monitor) Add(o Outcome) []Halt {
-	if len(o.Error) > 200 {
-		o.Error = o.Error[:200]
-	}
 	connector := m.record(Scope{Kind: OfConnector, Connector: cmp.Or(o.Connector, o.Way)})
 	if o.Result == Infra {
 		return appendHalt(nil, connector.add(o))
@@ -179,6 +179,18 @@ func (m *Monitor) Add(o Outcome) []Halt {
 	halts = appendHalt(halts, way.add(o))
 	halts = appendHalt(halts, model.ring(o))
 	return halts
+}
+
+// AddRung takes in an outcome for the rung of its way alone, whose rule says whether so many
+// outcomes of which so many failed, since it began or was resumed, stop it. What was not touched
+// has failed too.
+func (m *Monitor) AddRung(o Outcome, rule func(finished, failed int) (why string, stop bool)) []Halt {
+	r := m.record(Scope{Kind: OfRung, Way: o.Way})
+	r.take(o)
+	if why, stop := rule(r.Finished, r.Failed); stop && r.Halt == nil {
+		return appendHalt(nil, r.halt(o.At, why))
+	}
+	return nil
 }
 
 func appendHalt(all []Halt, h *Halt) []Halt {
@@ -217,9 +229,26 @@ func (m *Monitor) halted(s Scope) bool {
 
 // add takes in an outcome and returns the halt that it leads to.
 func (r *Record) add(o Outcome) *Halt {
-	bad := o.Result != Good
+	r.take(o)
+	r.Score = max(0, r.Score+step(r.P0, o.Result != Good))
+	switch {
+	case r.Halt != nil:
+		return nil
+	case o.Result == Harm && r.harmful():
+		return r.halt(o.At, fmt.Sprintf("harm done to %s", o.Host))
+	case r.Score >= Limit:
+		return r.halt(o.At, fmt.Sprintf("%d of %d failed, and %.0f %% would be tolerable: score %.1f of %d", r.Failed, r.Finished, 100*r.P0, r.Score, Limit))
+	}
+	return nil
+}
+
+// take counts an outcome.
+func (r *Record) take(o Outcome) {
+	if len(o.Error) > 200 {
+		o.Error = o.Error[:200]
+	}
 	r.Finished++
-	if bad {
+	if o.Result != Good {
 		r.Failed++
 	}
 	if o.Result == Harm {
@@ -230,16 +259,6 @@ func (r *Record) add(o Outcome) *Halt {
 		r.Last = r.Last[:kept-1]
 	}
 	r.Last = append(r.Last, o)
-	r.Score = max(0, r.Score+step(r.P0, bad))
-	switch {
-	case r.Halt != nil:
-		return nil
-	case o.Result == Harm && r.harmful():
-		return r.halt(o.At, fmt.Sprintf("harm done to %s", o.Host))
-	case r.Score >= Limit:
-		return r.halt(o.At, fmt.Sprintf("%d of %d failed, and %.0f %% would be tolerable: score %.1f of %d", r.Failed, r.Finished, 100*r.P0, r.Score, Limit))
-	}
-	return nil
 }
 
 // harmful says whether the harm that was done halts this scope: the first halts model and
@@ -340,6 +359,8 @@ func (m *Monitor) Resume(s Scope, by string, at time.Time) error {
 	r.Resumed = append(r.Resumed, Resume{By: by, At: at, Was: r.Halt.Why})
 	r.Halt, r.Score, r.Harmed = nil, 0, 0
 	switch s.Kind {
+	case OfRung:
+		r.Finished, r.Failed = 0, 0
 	case OfModel:
 		r.Ring, r.InRing, r.RingBad = resumedRing, 0, 0
 	case OfWay: // all its models go on with care
