@@ -1,0 +1,181 @@
+package vspheretest
+
+import (
+	"bytes"
+	"cmp"
+	"context"
+	"errors"
+	"fmt"
+	"slices"
+	"strings"
+
+	"github.com/vmware/govmomi/object"
+	"github.com/vmware/govmomi/simulator"
+	"github.com/vmware/govmomi/vim25/mo"
+	"github.com/vmware/govmomi/vim25/types"
+)
+
+// A Machine says what a virtual machine is like.
+type Machine struct {
+	Name  string
+	Guest string // windows2019srv_64Guest if empty
+	Host  int    // which of the ESXi hosts; 0 or 1
+	Disks int    // 1 if 0
+	Extra map[string]string
+	Off   bool
+}
+
+const kib = 10 << 20 // of each disk
+
+// Add makes a virtual machine with a PVSCSI controller, disks, an empty CD-ROM drive and a
+// network card, and starts it.
+func (s *Server) Add(m Machine) (*object.VirtualMachine, error) {
+	ctx := context.Background()
+	ds := s.registry().Any("Datastore").(*simulator.Datastore)
+	spec := types.VirtualMachineConfigSpec{Name: m.Name, GuestId: cmp.Or(m.Guest, "windows2019srv_64Guest"),
+		Files: &types.VirtualMachineFileInfo{VmPathName: "[" + ds.Name + "]"}}
+	var devices object.VirtualDeviceList
+	scsi, err := devices.CreateSCSIController("pvscsi")
+	if err != nil {
+		return nil, err
+	}
+	devices = append(devices, scsi) // one after the other: keys follow from those that are there
+	ide, _ := devices.CreateIDEController()
+	devices = append(devices, ide)
+	cd, _ := devices.CreateCdrom(ide.(*types.VirtualIDEController))
+	devices = append(devices, cd)
+	for i := range max(m.Disks, 1) {
+		d := devices.CreateDisk(scsi.(types.BaseVirtualController), ds.Self, fmt.Sprintf("[%s] %s/disk%d.vmdk", ds.Name, m.Name, i))
+		d.CapacityInKB = kib
+		devices = append(devices, d)
+		s.files[fileOf(d)] = &types.VirtualDisk{VirtualDevice: types.VirtualDevice{Backing: d.Backing}, CapacityInKB: kib}
+	}
+	spec.DeviceChange, _ = devices.ConfigSpec(types.VirtualDeviceConfigSpecOperationAdd)
+	for k, v := range m.Extra {
+		spec.ExtraConfig = append(spec.ExtraConfig, &types.OptionValue{Key: k, Value: v})
+	}
+	host := s.registry().All("HostSystem")[m.Host].(*simulator.HostSystem)
+	pool := s.registry().Get(*host.Parent).(*mo.ComputeResource).ResourcePool
+	dc := s.registry().Any("Datacenter").(*simulator.Datacenter)
+	task, err := object.NewFolder(s.Client, dc.VmFolder).CreateVM(ctx, spec, object.NewResourcePool(s.Client, *pool), object.NewHostSystem(s.Client, host.Self))
+	if err != nil {
+		return nil, err
+	}
+	info, err := task.WaitForResult(ctx)
+	if err != nil {
+		return nil, err
+	}
+	vm := object.NewVirtualMachine(s.Client, info.Result.(types.ManagedObjectReference))
+	s.Edit(vm, func(m *simulator.VirtualMachine) { // tests read them thousands of times
+		m.Config.Hardware.Device = slices.DeleteFunc(m.Config.Hardware.Device, dull)
+	})
+	if m.Off {
+		return vm, nil
+	}
+	if task, err = vm.PowerOn(ctx); err == nil {
+		err = task.Wait(ctx)
+	}
+	return vm, err
+}
+
+// dull says of a device that nobody asks for it: keyboard, video card and the like.
+func dull(d types.BaseVirtualDevice) bool {
+	switch d.(type) {
+	case *types.VirtualDisk, *types.VirtualCdrom, types.BaseVirtualSCSIController, *types.VirtualIDEController, types.BaseVirtualEthernetCard:
+		return false
+	}
+	return true
+}
+
+// Edit changes a machine past the simulator.
+func (s *Server) Edit(vm *object.VirtualMachine, change func(*simulator.VirtualMachine)) {
+	ctx := s.context()
+	m := s.registry().Get(vm.Reference()).(*simulator.VirtualMachine)
+	ctx.Map.WithLock(ctx, m, func() { change(m) })
+}
+
+// Keep returns what puts these machines back as they are now, and forgets all others and all
+// that was done: making a vCenter takes longer.
+func (s *Server) Keep(vms ...*object.VirtualMachine) (restore func() error, err error) {
+	kept := make([][]byte, len(vms))
+	boots := make([]*types.VirtualMachineBootOptions, len(vms))
+	for i, vm := range vms {
+		s.Edit(vm, func(m *simulator.VirtualMachine) {
+			var b bytes.Buffer
+			err = errors.Join(err, types.NewJSONEncoder(&b).Encode(m.Config.Hardware))
+			kept[i], boots[i] = b.Bytes(), m.Config.BootOptions
+		})
+	}
+	return func() (err error) {
+		s.mu.Lock()
+		clear(s.pending)
+		clear(s.booted)
+		s.actions = 0
+		s.mu.Unlock()
+		for _, e := range s.registry().All("VirtualMachine") {
+			if !slices.ContainsFunc(vms, func(vm *object.VirtualMachine) bool { return vm.Reference() == e.Reference() }) {
+				task, e := object.NewVirtualMachine(s.Client, e.Reference()).Destroy(context.Background())
+				if e == nil {
+					e = task.Wait(context.Background())
+				}
+				err = errors.Join(err, e)
+			}
+		}
+		for i, vm := range vms {
+			s.Edit(vm, func(m *simulator.VirtualMachine) {
+				var hardware types.VirtualHardware
+				err = errors.Join(err, types.NewJSONDecoder(bytes.NewReader(kept[i])).Decode(&hardware))
+				m.Config.Hardware, m.Config.BootOptions = hardware, boots[i]
+				m.Runtime.PowerState, m.RecentTask = types.VirtualMachinePowerStatePoweredOn, nil
+				m.Summary.Runtime.PowerState = m.Runtime.PowerState
+			})
+		}
+		return err
+	}, err
+}
+
+// VMDK returns the file of a machine's first disk.
+func (s *Server) VMDK(vm *object.VirtualMachine) (file, uuid string) {
+	s.Edit(vm, func(m *simulator.VirtualMachine) {
+		d := disks(m)[0]
+		file, uuid = fileOf(d), d.Backing.(*types.VirtualDiskFlatVer2BackingInfo).Uuid
+	})
+	return file, uuid
+}
+
+// InstanceUUID returns a machine's.
+func (s *Server) InstanceUUID(vm *object.VirtualMachine) (id string) {
+	s.Edit(vm, func(m *simulator.VirtualMachine) { id = m.Config.InstanceUuid })
+	return id
+}
+
+// Text is all that a machine shows of power, devices and boot order.
+func (s *Server) Text(vm *object.VirtualMachine) string {
+	var b bytes.Buffer
+	s.mu.Lock()
+	busy := s.pending[vm.Reference()] != nil
+	s.mu.Unlock()
+	s.Edit(vm, func(m *simulator.VirtualMachine) {
+		devices := slices.Clone(m.Config.Hardware.Device)
+		slices.SortFunc(devices, func(a, b types.BaseVirtualDevice) int {
+			return cmp.Compare(a.GetVirtualDevice().Key, b.GetVirtualDevice().Key)
+		})
+		fmt.Fprintln(&b, m.Name, m.Runtime.PowerState, "busy", busy)
+		for _, v := range []any{m.Config.BootOptions, devices} {
+			if err := types.NewJSONEncoder(&b).Encode(v); err != nil {
+				fmt.Fprintln(&b, err)
+			}
+		}
+	})
+	return b.String()
+}
+
+// Machines returns the names of all machines, in order.
+func (s *Server) Machines() string {
+	var names []string
+	for _, e := range s.registry().All("VirtualMachine") {
+		names = append(names, e.Entity().Name)
+	}
+	slices.Sort(names)
+	return strings.Join(names, " ")
+}

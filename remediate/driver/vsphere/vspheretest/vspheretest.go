@@ -1,0 +1,160 @@
+// Package vspheretest plays a vCenter: VMware's own simulator (vcsim, govmomi/simulator) with
+// more of the strictness of a real one. It imports nothing of ours.
+//
+// What it adds, and where that is from:
+//
+//   - A change takes several looks to be seen: its task runs until then (vSphere Web Services SDK
+//     Programming Guide, "Monitoring Task Progress"). Time passes by requests, not by the clock.
+//   - One change at a time on one machine; another is refused with TaskInProgress (vSphere Web
+//     Services API, fault of ReconfigVM_Task and PowerOnVM_Task).
+//   - A VMDK that a running machine has open can be had by no other that runs, unless both share it
+//     as multi-writer: the file is locked (Broadcom KB 323118, "Failed to lock the file"). A machine
+//     that is off may list it, and then does not start.
+//   - A disk on a datastore that the ESXi host of the machine does not have cannot be added (API,
+//     fault FileNotFound of ReconfigVM_Task).
+//   - A device is known by its key and changed by no other: InvalidDeviceSpec.
+//   - The size of a disk that is added is read from its file; a disk that goes is struck out of the
+//     order in which the machine boots: what a driver has to reckon with.
+package vspheretest
+
+import (
+	"bytes"
+	"context"
+	"fmt"
+	"io"
+	"log"
+	"net/http"
+	"net/url"
+	"regexp"
+	"strings"
+	"sync"
+
+	"github.com/vmware/govmomi/simulator"
+	"github.com/vmware/govmomi/vim25"
+	"github.com/vmware/govmomi/vim25/types"
+)
+
+// User and Password log in.
+const (
+	User     = "unbrick@vsphere.local"
+	Password = "s3cret"
+)
+
+// A Server is one vCenter, with two ESXi hosts in data center DC0 and one datastore that both
+// have. It is an http.Handler, safe for concurrent use.
+type Server struct {
+	// Looks is how often properties are read until a change is seen.
+	Looks int
+	// Client asks the simulator, past all that is strict: to make things.
+	Client *vim25.Client
+
+	model   *simulator.Model
+	service *simulator.Service
+
+	mu      sync.Mutex
+	pending map[types.ManagedObjectReference]*change
+	actions int
+	booted  map[string][]string           // by VMDK
+	files   map[string]*types.VirtualDisk // as they were made
+}
+
+// New makes one. Close it.
+func New() (*Server, error) {
+	m := simulator.VPX()
+	m.Host, m.Cluster, m.Machine, m.Portgroup = 2, 0, 0, 0
+	m.Autostart = false
+	if err := m.Create(); err != nil {
+		m.Remove()
+		return nil, fmt.Errorf("cannot make a vCenter: %w", err)
+	}
+	s := &Server{Looks: 2, model: m, service: m.Service, pending: map[types.ManagedObjectReference]*change{}, booted: map[string][]string{}, files: map[string]*types.VirtualDisk{}}
+	s.service.RegisterSDK(s.registry(), vim25.Path+"/vimService")
+	s.service.ServeMux.HandleFunc("/folder/", s.service.ServeDatastore)
+	s.service.Listen = &url.URL{Scheme: "http", Host: "vc.test", User: url.UserPassword(User, Password)}
+	c, err := vim25.NewClient(context.Background(), s.service)
+	if err != nil {
+		s.Close()
+		return nil, err
+	}
+	s.Client = c
+	return s, nil
+}
+
+// Close removes its files.
+func (s *Server) Close() { s.model.Remove() }
+
+func (s *Server) registry() *simulator.Registry { return s.service.Context.Map }
+
+// ServeHTTP implements http.Handler.
+func (s *Server) ServeHTTP(w http.ResponseWriter, r *http.Request) {
+	switch Method(r) {
+	case "RetrievePropertiesEx", "ContinueRetrievePropertiesEx":
+		s.tick()
+	case "ReconfigVM_Task", "PowerOnVM_Task", "PowerOffVM_Task", "CloneVM_Task":
+		if r.Header.Get("Cookie") != "" { // else it is told to log in
+			s.begin(w, r)
+			return
+		}
+	}
+	s.service.ServeMux.ServeHTTP(w, r)
+}
+
+// Quiet keeps vcsim from logging every method and object that it does not have.
+func Quiet() { log.SetOutput(io.Discard) }
+
+var inBody = regexp.MustCompile(`<(?:\w+:)?Body[^>]*>\s*<(?:\w+:)?(\w+)`)
+
+// Method returns the name of the method that a SOAP request calls; of others, that of HTTP. The
+// body can still be read.
+func Method(r *http.Request) string {
+	if r.Method != http.MethodPost {
+		return r.Method
+	}
+	b, err := io.ReadAll(r.Body)
+	r.Body = io.NopCloser(bytes.NewReader(b))
+	if m := inBody.FindSubmatch(b); err == nil && m != nil {
+		return string(m[1])
+	}
+	return r.Method
+}
+
+// Changes says whether a request is there to change something, if only a session.
+func Changes(r *http.Request) bool {
+	m := Method(r)
+	return strings.HasSuffix(m, "_Task") || m == "Login" || m == "Logout" || m == http.MethodPut
+}
+
+// Throttle answers as the proxy in front of a vCenter that has too much to do.
+func Throttle(w http.ResponseWriter, _ *http.Request) {
+	http.Error(w, "upstream connect error or disconnect/reset before headers", http.StatusServiceUnavailable)
+}
+
+// Refuse answers that a privilege is missing.
+func Refuse(w http.ResponseWriter, _ *http.Request) {
+	fail(w, "NoPermission", `<object type="VirtualMachine">vm-1</object><privilegeId>VirtualMachine.Config.RemoveDisk</privilegeId>`)
+}
+
+const envelope = `<?xml version="1.0" encoding="UTF-8"?><soapenv:Envelope xmlns:soapenv="http://schemas.xmlsoap.org/soap/envelope/" xmlns:xsi="http://www.w3.org/2001/XMLSchema-instance"><soapenv:Body>%s</soapenv:Body></soapenv:Envelope>`
+
+// fail answers with a fault.
+func fail(w http.ResponseWriter, fault, inner string) {
+	w.Header().Set("Content-Type", "text/xml; charset=utf-8")
+	w.WriteHeader(http.StatusInternalServerError)
+	fmt.Fprintf(w, envelope, fmt.Sprintf(`<soapenv:Fault><faultcode>ServerFaultCode</faultcode><faultstring>%s</faultstring><detail><%sFault xmlns="urn:vim25" xsi:type="%s">%s</%sFault></detail></soapenv:Fault>`, fault, fault, fault, inner, fault))
+}
+
+// Actions is how often a change of a machine was begun.
+func (s *Server) Actions() int { s.mu.Lock(); defer s.mu.Unlock(); return s.actions }
+
+// What a VMDK is used for.
+const (
+	Started = "started" // a machine was powered on with it
+	Hung    = "hung"    // it was hung on a machine that runs
+)
+
+// Booted returns what became of a VMDK, in order.
+func (s *Server) Booted(vmdk string) []string {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return append([]string(nil), s.booted[vmdk]...)
+}
