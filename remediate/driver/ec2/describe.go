@@ -74,6 +74,9 @@ func (in *instance) slot(volume string, terminates bool) (swap.Slot, error) {
 	if aws.ToString(in.seen.TpmSupport) != "" {
 		remark["tpm"] = "the helper does not have it: a volume that BitLocker bound to it needs its recovery key"
 	}
+	if fleet := source.Tags(in.seen.Tags)["aws:ec2:fleet-id"]; fleet != "" {
+		remark["fleet"] = fleet + " launched it: one that keeps its size may replace it while it stands still"
+	}
 	for _, n := range in.seen.NetworkInterfaces {
 		if n.Association != nil && aws.ToString(n.Association.IpOwnerId) == "amazon" {
 			remark["address"] = aws.ToString(n.Association.PublicIp) + " is no Elastic IP address: the instance comes back with another"

@@ -55,7 +55,7 @@ type Options struct {
 	Endpoint string // instead of Amazon's
 
 	Every    time.Duration // between two looks at what a change came to; 2 s if 0
-	Patience time.Duration // with an instance that is stopping, before it is forced; 5 min if 0
+	Patience time.Duration // with what is stopping, or leaving a helper, before it is forced; 5 min if 0
 	Rate     float64       // requests of one action a second, to begin with; what an account has if 0
 }
 
@@ -86,7 +86,7 @@ func (p *platform) Reach(ctx context.Context, t remediate.Target) (swap.Instance
 	if err != nil {
 		return nil, err
 	}
-	return &instance{region: r, id: a.instance, profile: a.profile}, nil
+	return &instance{region: r, id: a.instance, done: map[swap.Step]int{}}, nil
 }
 
 // region returns the region of a profile, the same to all that ask: they share its rate.
@@ -147,17 +147,33 @@ func (p *paces) RoundTrip(r *http.Request) (*http.Response, error) {
 // An instance is one during one call. It is used by one goroutine.
 type instance struct {
 	*region
-	id      string
-	profile string // of the address
+	id string
 
 	seen   types.Instance // at the last look
 	volume types.Volume   // the entry's
 	state  swap.State     // what the last look said
-	since  time.Time      // it was first seen stopping
-	stuck  bool           // so long that it is to be forced
-	forced bool           // it was
 	fresh  bool           // state is of this moment: the step that was done has looked
 	sure   bool           // no other process began what reads do not show
+	done   map[swap.Step]int
+
+	stopping, detaching hanger
+}
+
+// A hanger is a change that may hang, and is forced then, once.
+type hanger struct {
+	since  time.Time // it was first seen under way
+	forced bool
+}
+
+// hangs notes whether the change is under way, and says whether it is to be forced.
+func (h *hanger) hangs(under bool, patience time.Duration) bool {
+	switch {
+	case !under:
+		h.since = time.Time{}
+	case h.since.IsZero():
+		h.since = time.Now()
+	}
+	return under && !h.forced && time.Since(h.since) >= patience
 }
 
 var _ swap.Marker = (*instance)(nil)
@@ -248,24 +264,15 @@ func (in *instance) power() (swap.Power, error) {
 	if in.seen.State != nil {
 		state = in.seen.State.Name
 	}
-	if state != types.InstanceStateNameStopping {
-		in.since, in.stuck = time.Time{}, false
+	if in.stopping.hangs(state == types.InstanceStateNameStopping, in.opt.Patience) {
+		return swap.On, nil
 	}
 	switch state {
 	case types.InstanceStateNameRunning:
 		return swap.On, nil
 	case types.InstanceStateNameStopped:
 		return swap.Off, nil
-	case types.InstanceStateNamePending:
-		return swap.Changing, nil
-	case types.InstanceStateNameStopping:
-		if in.since.IsZero() {
-			in.since = time.Now()
-		}
-		if !in.forced && time.Since(in.since) >= in.opt.Patience {
-			in.stuck = true
-			return swap.On, nil
-		}
+	case types.InstanceStateNamePending, types.InstanceStateNameStopping:
 		return swap.Changing, nil
 	}
 	return "", fmt.Errorf("instance %s is %s: somebody or something terminates it, so nothing is done to it\nlook who does; its volume goes with it unless DeleteOnTermination is off", in.id, state)
@@ -281,7 +288,8 @@ func (in *instance) readVolume(ctx context.Context, id string) error {
 	return err
 }
 
-// place says where the volume is, as it was read last.
+// place says where the volume is, as it was read last. One that a helper has not let go of for
+// long is still lent: the step that follows from that forces it.
 func (in *instance) place(ctx context.Context) (swap.Place, string, error) {
 	switch n := len(in.volume.Attachments); {
 	case n == 0:
@@ -291,8 +299,10 @@ func (in *instance) place(ctx context.Context) (swap.Place, string, error) {
 	}
 	a := in.volume.Attachments[0]
 	has := aws.ToString(a.InstanceId)
+	leaves := a.State == types.VolumeAttachmentStateDetaching || a.State == types.VolumeAttachmentStateBusy
+	hangs := in.detaching.hangs(leaves && has != in.id, in.opt.Patience)
 	switch {
-	case a.State != types.VolumeAttachmentStateAttached:
+	case a.State != types.VolumeAttachmentStateAttached && !hangs:
 		return swap.Moving, "", nil
 	case has == in.id:
 		return swap.Own, "", nil

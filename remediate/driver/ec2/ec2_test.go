@@ -138,6 +138,7 @@ func TestAccepted(t *testing.T) {
 // sees, and each goes back to its own place.
 func TestTwo(t *testing.T) {
 	s := ec2test.New(where)
+	s.PageCap = 1
 	help := helper(s, ec2test.Instance{})
 	helper(s, ec2test.Instance{Zone: where + "b"}) // of the same name, and too far away
 	line, told := newLine(t, s), &desk{}
@@ -203,6 +204,36 @@ func TestForced(t *testing.T) {
 	through(t, d, tg)
 	if n := s.Calls()["StopInstances"]; n != 3 { // a dry run, without force, with it
 		t.Errorf("it was stopped %d times", n)
+	}
+}
+
+// A volume that the helper's kernel does not let go of is forced off it.
+func TestStuck(t *testing.T) {
+	s, d, _, tg, volume := way(t, ec2test.Instance{}, func(o *ec2.Options) { o.Patience = 5 * time.Millisecond })
+	if err := d.Enter(t.Context(), tg, remediate.Image{}); err != nil {
+		t.Fatal(err)
+	}
+	s.Set("", volume, func(_ *ec2test.Instance, v *ec2test.Volume) { v.Stuck = true })
+	if err := d.Leave(t.Context(), tg, remediate.Posture{}); err != nil {
+		t.Fatal(err)
+	}
+	if n := s.Calls()["DetachVolume"]; n != 4 { // a dry run, off the instance, off the helper, by force
+		t.Errorf("it was detached %d times", n)
+	}
+}
+
+// An instance that EC2 starts and stops again is not started for ever, and the reason is told.
+func TestUndone(t *testing.T) {
+	s := ec2test.New(where)
+	helper(s, ec2test.Instance{})
+	id, _ := s.Launch(windows(ec2test.Instance{NoKey: true}), ec2test.Volume{Key: "key-1"})
+	d, _ := newDriver(newPlatform(newLine(t, s), nil), &swaptest.Desk{})
+	if err := d.Enter(t.Context(), target(where+"/"+id), remediate.Image{}); err != nil {
+		t.Fatal(err)
+	}
+	err := d.Leave(t.Context(), target(where+"/"+id), remediate.Posture{})
+	if err == nil || !strings.Contains(err.Error(), "(Client.InternalError)\nlook whether the key key-1 is enabled") || s.Calls()["StartInstances"] != 2 {
+		t.Errorf("%v, %v", err, s.Calls())
 	}
 }
 

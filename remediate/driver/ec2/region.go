@@ -70,11 +70,21 @@ func (r *region) list(ctx context.Context, f types.Filter) (all []types.Instance
 		for _, res := range out.Reservations {
 			all = append(all, res.Instances...)
 		}
-		if aws.ToString(out.NextToken) == "" || aws.ToString(out.NextToken) == aws.ToString(in.NextToken) {
-			return all, nil
+		if in.NextToken, err = next(in.NextToken, out.NextToken); err != nil || in.NextToken == nil {
+			return all, err
 		}
-		in.NextToken = out.NextToken
 	}
+}
+
+// next returns the token of the next page, nil after the last.
+func next(was, is *string) (*string, error) {
+	if aws.ToString(is) == "" {
+		return nil, nil
+	}
+	if aws.ToString(is) == aws.ToString(was) {
+		return nil, errors.New("the pages of EC2 go round in a circle")
+	}
+	return is, nil
 }
 
 func (r *region) fetchInstances(ctx context.Context, ids []string) (map[string]types.Instance, error) {
@@ -97,10 +107,9 @@ func (r *region) fetchVolumes(ctx context.Context, ids []string) (map[string]typ
 		for _, v := range out.Volumes {
 			found[aws.ToString(v.VolumeId)] = v
 		}
-		if aws.ToString(out.NextToken) == "" || aws.ToString(out.NextToken) == aws.ToString(in.NextToken) {
-			return found, nil
+		if in.NextToken, err = next(in.NextToken, out.NextToken); err != nil || in.NextToken == nil {
+			return found, err
 		}
-		in.NextToken = out.NextToken
 	}
 }
 

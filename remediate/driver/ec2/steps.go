@@ -20,6 +20,9 @@ import (
 // eventually consistent, and who looks too early would do the step again.
 func (in *instance) Do(ctx context.Context, step swap.Step, e swap.Entry, helper string) error {
 	was := in.state
+	if in.done[step] >= repeats(step) {
+		return in.undone(step, e)
+	}
 	err := in.request(ctx, step, e, helper)
 	if err != nil && ctx.Err() != nil {
 		return source.Explain(ctx, in.task(step, e), err)
@@ -33,6 +36,9 @@ func (in *instance) Do(ctx context.Context, step swap.Step, e swap.Entry, helper
 		return in.say(ctx, in.task(step, e), err)
 	}
 	changed, seen := in.changed(ctx, e, was, looks)
+	if changed {
+		in.done[step]++
+	}
 	switch {
 	case seen != nil:
 		return seen
@@ -45,6 +51,28 @@ func (in *instance) Do(ctx context.Context, step swap.Step, e swap.Entry, helper
 		return &remediate.RetryError{After: 10 * time.Second, Err: source.Explain(ctx, in.task(step, e), err)}
 	}
 	return &remediate.RetryError{After: 10 * time.Second, Err: fmt.Errorf("%s: EC2 took the request, and does not show anything of it", in.task(step, e))}
+}
+
+// repeats is how often a step may be done during one call: one that hangs is done again, by
+// force.
+func repeats(step swap.Step) int {
+	if step == swap.Stop || step == swap.Recover {
+		return 2
+	}
+	return 1
+}
+
+// undone says that EC2 took a step, and undid it: so it does when it cannot use the key of an
+// encrypted volume.
+func (in *instance) undone(step swap.Step, e swap.Entry) error {
+	why := ""
+	if r := in.seen.StateReason; r != nil {
+		why = fmt.Sprintf(": %s (%s)", aws.ToString(r.Message), aws.ToString(r.Code))
+	}
+	if d, err := readDetail(e.Slot); err == nil && d.Key != "" {
+		why += fmt.Sprintf("\nlook whether the key %s is enabled, and whether these credentials have kms:CreateGrant on it", d.Key)
+	}
+	return fmt.Errorf("%s: EC2 began and went back%s", in.task(step, e), why)
 }
 
 const (
@@ -118,12 +146,14 @@ func (in *instance) request(ctx context.Context, step swap.Step, e swap.Entry, h
 	case swap.Snap:
 		_, err = in.client.CreateSnapshot(ctx, in.snapshot(e), source.Once)
 	case swap.Release:
-		err = in.detach(ctx, e.Slot.Volume, in.id)
+		err = in.detach(ctx, e.Slot.Volume, in.id, false)
 	case swap.Recover:
 		if len(in.volume.Attachments) != 1 {
 			return &stateError{"the volume hangs on nothing that it could be taken off"}
 		}
-		err = in.detach(ctx, e.Slot.Volume, aws.ToString(in.volume.Attachments[0].InstanceId))
+		hangs := !in.detaching.since.IsZero() // the agent has let go of it: the helper's kernel has not
+		err = in.detach(ctx, e.Slot.Volume, aws.ToString(in.volume.Attachments[0].InstanceId), hangs)
+		in.detaching.forced = in.detaching.forced || hangs && err == nil
 	case swap.Lend:
 		err = in.lend(ctx, e, helper)
 	case swap.Return:
@@ -141,17 +171,18 @@ func (in *instance) request(ctx context.Context, step swap.Step, e swap.Entry, h
 // stopping after a long time is forced.
 func (in *instance) stop(ctx context.Context) error {
 	ask := &sdk.StopInstancesInput{InstanceIds: []string{in.id}, SkipOsShutdown: aws.Bool(true)}
-	if in.stuck {
+	hangs := !in.stopping.since.IsZero()
+	if hangs {
 		ask = &sdk.StopInstancesInput{InstanceIds: []string{in.id}, Force: aws.Bool(true)}
 	}
 	_, err := in.client.StopInstances(ctx, ask, source.Once)
-	in.forced = in.forced || in.stuck && err == nil
+	in.stopping.forced = in.stopping.forced || hangs && err == nil
 	return err
 }
 
 // detach takes a volume off one instance and no other.
-func (in *instance) detach(ctx context.Context, volume, from string) error {
-	_, err := in.client.DetachVolume(ctx, &sdk.DetachVolumeInput{VolumeId: &volume, InstanceId: &from}, source.Once)
+func (in *instance) detach(ctx context.Context, volume, from string, force bool) error {
+	_, err := in.client.DetachVolume(ctx, &sdk.DetachVolumeInput{VolumeId: &volume, InstanceId: &from, Force: &force}, source.Once)
 	return err
 }
 

@@ -80,6 +80,11 @@ func (s *Server) start(form url.Values) (any, *apiError) {
 		in.NoCapacity--
 		return nil, &apiError{500, "InsufficientInstanceCapacity", "Insufficient capacity."}
 	}
+	if in.NoKey { // UG, "Troubleshoot instance launch issues"
+		in.Reason = "Client.InternalError"
+		s.turn(in, "pending", "stopped")
+		return changed("StartInstancesResponse", in, was), nil
+	}
 	s.turn(in, "pending", "running")
 	root.Booted = append(root.Booted, "disk")
 	return changed("StartInstancesResponse", in, was), nil
@@ -171,13 +176,13 @@ func (s *Server) detach(form url.Values) (any, *apiError) {
 	if v == nil {
 		return nil, noVolume(form.Get("VolumeId"))
 	}
-	a := &v.Attachment
+	a, force := &v.Attachment, form.Get("Force") == "true"
 	switch {
 	case a.Instance == "":
 		return nil, refuse("IncorrectState", "Volume '%s' is in the 'available' state.", v.ID)
 	case form.Has("InstanceId") && form.Get("InstanceId") != a.Instance, form.Has("Device") && form.Get("Device") != a.Device:
 		return nil, refuse("InvalidAttachment.NotFound", "The volume '%s' is not attached to instance '%s' as device '%s'.", v.ID, form.Get("InstanceId"), form.Get("Device"))
-	case a.State != "attached":
+	case a.State != "attached" && !force:
 		return nil, refuse("IncorrectState", "The volume '%s' is '%s'.", v.ID, a.State)
 	}
 	in := s.instances[a.Instance]
@@ -185,6 +190,9 @@ func (s *Server) detach(form url.Values) (any, *apiError) {
 		return nil, refuse("OperationNotPermitted", "Unable to detach root volume '%s' from instance '%s'", v.ID, in.ID)
 	}
 	a.State, v.left = "detaching", s.steps()
+	if v.Stuck && !force { // EBS, "Detach a volume": it may be stuck for good until it is forced
+		v.left = 0
+	}
 	s.changes++
 	return attachment("DetachVolumeResponse", v), nil
 }

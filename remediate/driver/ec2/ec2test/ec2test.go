@@ -37,6 +37,7 @@ type Instance struct {
 	StopProtected         bool
 	Wedged                bool // it stops only when it is forced
 	NoCapacity            int  // so many starts are refused
+	NoKey                 bool // it cannot use the key of its volume: it starts, and stops again
 	Hidden                int  // so many reads do not show it yet
 
 	to    string // the state it goes to
@@ -51,6 +52,7 @@ type Volume struct {
 	Shared     bool   // Multi-Attach
 	Tags       map[string]string
 	Attachment Attachment
+	Stuck      bool     // it leaves an instance that runs only when it is forced
 	Booted     []string // "disk" for each start from it, "helper" for each time it was hung on another instance
 
 	left  int
