@@ -51,7 +51,7 @@ type Machine struct {
 
 	version int
 	work    *work // the operation on it
-	failing *Fault
+	fails   func(m *Machine) *Fault
 }
 
 // A Hook is how a disk hangs in a machine.
@@ -237,18 +237,39 @@ func (c *Cloud) Change(name string, change func(m *Machine)) {
 	}
 }
 
-// Detach takes a disk off a machine at once, as a person would.
-func (c *Cloud) Detach(machine, disk string) {
+// ChangeDisk changes a disk, by its name.
+func (c *Cloud) ChangeDisk(name string, change func(d *Disk)) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	for _, d := range c.disks {
+		if d.Name == name {
+			change(d)
+		}
+	}
+}
+
+// Reattach has a machine hold a disk that it shows among its own: for one that was renamed.
+func (c *Cloud) Reattach(machine, disk string) {
 	c.Change(machine, func(m *Machine) {
-		m.Data = slices.DeleteFunc(m.Data, func(h Hook) bool { return h.Disk == disk })
-		d := c.disk(c.disks, m.Group, disk)
-		d.by, d.State = "", "Unattached"
+		for _, d := range c.disks {
+			if d.Name == disk {
+				d.by = m.id()
+			}
+		}
 	})
 }
 
-// FailNext has the next operation on a machine begin, and fail.
-func (c *Cloud) FailNext(name string, f Fault) {
-	c.Change(name, func(m *Machine) { m.failing = &f })
+// OnWork has operations on a machine begin, and then end with the fault that fails returns.
+func (c *Cloud) OnWork(name string, fails func(m *Machine) *Fault) {
+	if fails == nil { // called by fails itself
+		for _, m := range c.machines {
+			if m.Name == name {
+				m.fails = nil
+			}
+		}
+		return
+	}
+	c.Change(name, func(m *Machine) { m.fails = fails })
 }
 
 // Settle lets all that goes on come to its end.

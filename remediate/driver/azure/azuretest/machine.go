@@ -91,18 +91,19 @@ func (c *Cloud) machineCall(r *http.Request, group, name, action string) (*reply
 	return nil, fault(405, "MethodNotAllowed", "This server does not know %s %s.", r.Method, action)
 }
 
-// work begins an operation on a machine, which is Updating until it ends ("States and billing
+// workOn begins an operation on a machine, which is Updating until it ends; if it fails, the machine
+// is in the power state that it was in ("States and billing
 // status of Azure Virtual Machines": provisioning states).
-func (c *Cloud) workOn(m *Machine, end func() *Fault) *work {
+func (c *Cloud) workOn(m *Machine, was string, end func() *Fault) *work {
 	m.State = "Updating"
 	m.version++
-	failing := m.failing
-	m.failing = nil
 	m.work = c.begin(func() *Fault {
 		m.version++
-		if failing != nil {
-			m.State = "Failed"
-			return failing
+		if m.fails != nil {
+			if f := m.fails(m); f != nil {
+				m.State, m.Power = "Failed", was
+				return f
+			}
 		}
 		m.State = "Succeeded"
 		return end()
@@ -113,9 +114,8 @@ func (c *Cloud) workOn(m *Machine, end func() *Fault) *work {
 // power starts or deallocates a machine. One that is in that state already is left in it.
 func (c *Cloud) power(m *Machine, going, gone, disks string) *reply {
 	was := m.Power
-	fails := m.failing != nil
 	m.Power = going
-	w := c.workOn(m, func() *Fault {
+	w := c.workOn(m, was, func() *Fault {
 		if m.Power = gone; gone == "running" && was != gone {
 			c.boots(m.OSDisk.Disk, "disk")
 		}
@@ -126,9 +126,6 @@ func (c *Cloud) power(m *Machine, going, gone, disks string) *reply {
 		}
 		return nil
 	})
-	if fails {
-		m.Power = was
-	}
 	return &reply{status: 202, work: w, by: byOperation | byLocation}
 }
 
@@ -175,7 +172,7 @@ func (c *Cloud) update(r *http.Request, m *Machine) (*reply, *Fault) {
 	old := c.diskOf(m, m.OSDisk.Disk)
 	m.OSDisk.Disk, m.OSDisk.Caching, m.OSDisk.Delete = d.Name, want.Caching, want.DeleteOption
 	d.by, d.State = m.id(), "Reserved"
-	w := c.workOn(m, func() *Fault {
+	w := c.workOn(m, m.Power, func() *Fault {
 		if old != nil && old != d {
 			c.after(max(c.Late, 1), func() { old.by, old.State = "", "Unattached" })
 		}
@@ -250,7 +247,7 @@ func (c *Cloud) attachDetach(r *http.Request, m *Machine) (*reply, *Fault) {
 	}
 	d.by = m.id()
 	m.Data = append(m.Data, Hook{Disk: d.Name, Lun: *want.Lun, Caching: want.Caching, Create: "Attach", Delete: want.DeleteOption})
-	w := c.workOn(m, func() *Fault {
+	w := c.workOn(m, m.Power, func() *Fault {
 		d.State = attached(m)
 		c.boots(d.Name, "helper")
 		return nil
@@ -268,7 +265,7 @@ func (c *Cloud) detach(m *Machine, id string) (*reply, *Fault) {
 	}
 	m.Data[i].detaching = true
 	d := c.diskOf(m, m.Data[i].Disk)
-	w := c.workOn(m, func() *Fault {
+	w := c.workOn(m, m.Power, func() *Fault {
 		m.Data = slices.DeleteFunc(m.Data, func(h Hook) bool { return h.Disk == d.Name })
 		c.after(max(c.Late, 1), func() { d.by, d.State = "", "Unattached" })
 		return nil
