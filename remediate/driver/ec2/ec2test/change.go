@@ -170,7 +170,8 @@ func attachment(name string, v *Volume) any {
 }
 
 // detach. API, DetachVolume: not the root of an instance that does not stand still. ERR:
-// IncorrectState when it is not attached; OperationNotPermitted for the root device.
+// IncorrectState when it is not attached; for the root device OperationNotPermitted, and others
+// have seen IncorrectState.
 func (s *Server) detach(form url.Values) (any, *apiError) {
 	v := s.volumes[form.Get("VolumeId")]
 	if v == nil {
