@@ -64,8 +64,9 @@ type config struct {
 	Calendar calendarConfig `yaml:"calendar"` // when sites open
 	Schedule scheduleConfig `yaml:"schedule"` // who and what there is, for the plan
 
-	places places // what calendar says
-	pins   string // state that remembers certificates, if it is another one
+	places places           // what calendar says
+	unused []inventory.Host // of the fleet that was read: not in use
+	pins   string           // state that remembers certificates, if it is another one
 }
 
 type rescueConfig struct {
@@ -227,6 +228,12 @@ func loadConfig(file string) (*config, error) {
 func (c *config) anchor(dir string) {
 	for _, p := range []*string{&c.Inventory, &c.Ledger, &c.Image, &c.Rescue.Dir, &c.TLSCA, &c.AMT.Root, &c.WinRM.Krb5, &c.WinRM.Cert, &c.Manual.Cards, &c.Netboot.Dir, &c.Falcon.CA, &c.Screens, &c.Calendar.Sites, &c.Fleet} {
 		*p = anchored(dir, *p)
+	}
+	if c.Fleet == "" {
+		c.Fleet = filepath.Join(dir, "unbrick.fleet")
+		if !shared(c.State) { // beside it
+			c.Fleet = filepath.Join(filepath.Dir(anchored(dir, c.State)), "unbrick.fleet")
+		}
 	}
 	for i := range c.Keys {
 		c.Keys[i] = anchored(dir, c.Keys[i])

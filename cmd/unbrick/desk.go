@@ -55,8 +55,8 @@ func openDesk(c *cli.Context) (*desk, error) {
 	if len(sources) == 0 {
 		return nil, usage("give a key file with --keys FILE, or keys: in unbrick.yaml", "no escrow of keys")
 	}
-	if d.cfg.Inventory != "" {
-		if d.fleet, err = loadFleet(c, d.cfg); err != nil {
+	if d.cfg.hasFleet() {
+		if d.fleet, err = readFleet(c, d.cfg, false); err != nil {
 			return nil, err
 		}
 	}

@@ -19,7 +19,7 @@ func configFlag() cli.Flag {
 }
 
 func inventoryFlag() cli.Flag {
-	return &cli.StringFlag{Name: "inventory", Aliases: []string{"i"}, Usage: "the fleet: a CSV `FILE`"}
+	return &cli.StringFlag{Name: "inventory", Aliases: []string{"i"}, Usage: "the fleet: a CSV `FILE`, alone"}
 }
 
 func mapFlag() cli.Flag {
@@ -64,7 +64,11 @@ func listenFlags() []cli.Flag {
 
 // fleetFlags are those of every command that reads the fleet.
 func fleetFlags() []cli.Flag {
-	return []cli.Flag{inventoryFlag(), configFlag(), mapFlag(), skipBadFlag(), onlyFlag()}
+	return []cli.Flag{inventoryFlag(), configFlag(), mapFlag(), skipBadFlag(), onlyFlag(), refreshFlag()}
+}
+
+func refreshFlag() cli.Flag {
+	return &cli.BoolFlag{Name: "refresh", Usage: "read the sources of unbrick.yaml anew and save what they say, instead of going by the saved fleet"}
 }
 
 // settings returns the configuration with the flags of the command laid over it.
@@ -72,6 +76,9 @@ func settings(c *cli.Context) (*config, error) {
 	cfg, err := loadConfig(c.String("config"))
 	if err != nil {
 		return nil, err
+	}
+	if c.String("inventory") != "" { // that file and no other host
+		cfg.Sources, cfg.Wins = nil, nil
 	}
 	for name, field := range map[string]*string{
 		"inventory": &cfg.Inventory, "state": &cfg.State, "playbook": &cfg.Playbook, "image": &cfg.Image,

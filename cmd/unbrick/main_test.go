@@ -30,7 +30,7 @@ func TestMain(m *testing.M) {
 func TestScript(t *testing.T) {
 	testscript.Run(t, testscript.Params{
 		Dir:  "testdata/script",
-		Cmds: map[string]func(*testscript.TestScript, bool, []string){"await": await, "drawings": drawings},
+		Cmds: map[string]func(*testscript.TestScript, bool, []string){"await": await, "drawings": drawings, "assets": assets},
 	})
 }
 

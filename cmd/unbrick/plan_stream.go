@@ -30,7 +30,7 @@ const (
 
 // takeCensus reads the fleet: a large one host by host, since a plan needs their counts alone.
 func takeCensus(c *cli.Context, cfg *config, options ...schedule.Options) (*census, error) {
-	if info, err := os.Stat(cfg.Inventory); err == nil && info.Size() > largeFile {
+	if info, err := os.Stat(cfg.Inventory); err == nil && info.Size() > largeFile && len(cfg.Sources) == 0 {
 		return streamed(c, cfg, options...)
 	}
 	fleet, err := loadFleet(c, cfg)
@@ -51,7 +51,7 @@ func streamed(c *cli.Context, cfg *config, options ...schedule.Options) (*census
 	if err != nil {
 		return nil, err
 	}
-	s := &stream{sel: sel, sites: cfg.places.sites.Fill, twice: newTwice(), most: mostHeld, options: options}
+	s := &stream{sel: sel, sites: cfg.complete, twice: newTwice(), most: mostHeld, options: options}
 	if err := s.read(c.Context, src); err != nil {
 		return nil, hinted(err, "unbrick inventory check FILE says more")
 	}
@@ -61,6 +61,7 @@ func streamed(c *cli.Context, cfg *config, options ...schedule.Options) (*census
 	for _, line := range s.warned.Lines() {
 		say(c, "warning: %s", line)
 	}
+	sayOut(c, s.out)
 	switch n := s.twice.count(); {
 	case s.bad.Total > 0 && !cfg.SkipBad:
 		return nil, usage("correct the rows, or leave them out with --skip-bad", "%d values of %s cannot be used", s.bad.Total, cfg.Inventory)
@@ -84,6 +85,7 @@ type stream struct {
 	held        []inventory.Host
 	counted     *counter // once there are too many to hold
 	bad, warned inventory.Problems
+	out         map[inventory.State]int // hosts that are not in use
 }
 
 // read takes every row in. One goroutine reads while another counts.
@@ -145,6 +147,13 @@ func keepFirst(p *inventory.Problems, e *inventory.RowError) {
 func (s *stream) host(h *inventory.Host) {
 	s.twice.see(h)
 	s.sites(h)
+	if h.State != "" {
+		if s.out == nil {
+			s.out = map[inventory.State]int{}
+		}
+		s.out[h.State]++
+		return
+	}
 	if s.sel != nil && !s.sel.Match(*h) {
 		return
 	}

@@ -10,6 +10,7 @@ import (
 	"maps"
 	"slices"
 	"strings"
+	"sync"
 	"time"
 
 	"github.com/urfave/cli/v2"
@@ -23,7 +24,7 @@ import (
 func runCommand() *cli.Command {
 	return &cli.Command{
 		Name: "run", Usage: "repair the fleet; the same command resumes", Action: run,
-		Flags: append(append(fleetFlags(), listenFlags()...), stateFlag(), playbookFlag(), keysFlag(), imageFlag(), dryRunFlag(), jsonFlag(), logFlag(), noWaitFlag(),
+		Flags: append(append(fleetFlags(), listenFlags()...), stateFlag(), playbookFlag(), keysFlag(), imageFlag(), dryRunFlag(), jsonFlag(), logFlag(), noWaitFlag(), refreshEveryFlag(),
 			&cli.StringFlag{Name: "as", Usage: "`NAME` of this process among those that share a state in PostgreSQL (default: the machine's)"},
 			&cli.StringFlag{Name: "sites", Usage: "with a shared state: take hosts of these `SITES` alone, as SYD,AKL: those that this machine reaches"}),
 		Description: `Takes the hosts in the order of the plan, a window at a time, and ends when each has a verdict.
@@ -33,6 +34,7 @@ take no place: tell the run what came of it with unbrick done, from any terminal
 
    unbrick run -i fleet.csv -c unbrick.yaml
    unbrick run -i fleet.csv -c unbrick.yaml --only 'site=SYD' --dry-run
+   unbrick run -c unbrick.yaml --refresh-every 15m     the hosts are those of its sources
 
 Several jump boxes share a run whose state is in PostgreSQL, each with the same command:
 
@@ -62,12 +64,16 @@ func run(c *cli.Context) error {
 	if err != nil {
 		return err
 	}
-	fleet, err := loadFleet(c, cfg)
+	if c.Bool("dry-run") {
+		fleet, err := loadFleet(c, cfg)
+		if err != nil {
+			return err
+		}
+		return dryRun(c, cfg, fleet)
+	}
+	fleet, err := loadFleetToRun(c, cfg)
 	if err != nil {
 		return err
-	}
-	if c.Bool("dry-run") {
-		return dryRun(c, cfg, fleet)
 	}
 	return carryOut(c, cfg, fleet, "")
 }
@@ -125,12 +131,9 @@ func (k *kit) treat(ctx context.Context, c *cli.Context, fleet *inventory.Fleet,
 	if err := k.cfg.readPlaces(time.Now()); err != nil {
 		return engine.Summary{}, err
 	}
-	r, err := k.store.Begin(ctx, engine.Run{
-		ID: id, Playbook: k.playbook.Name, Source: k.playbook.Source(), FleetDigest: digest(fleet, c.String("only")),
-		Ladder: k.ladder(),
-	}, order(fleet, time.Now()))
+	r, err := k.begin(ctx, c, fleet, id)
 	if err != nil {
-		return engine.Summary{}, hinted(err, "--state names another place for another run")
+		return engine.Summary{}, err
 	}
 	st, err := k.store.Status(ctx, r.ID)
 	if err != nil {
@@ -162,6 +165,10 @@ func (k *kit) treat(ctx context.Context, c *cli.Context, fleet *inventory.Fleet,
 	})
 	done := make(chan struct{})
 	defer close(done)
+	reading, stop := context.WithCancel(ctx)
+	var refreshes sync.WaitGroup
+	refreshes.Go(func() { k.refreshEvery(reading, c, r.ID, p.line) })
+	defer func() { stop(); refreshes.Wait() }()
 	if shared(k.cfg.State) || p.bar != nil {
 		go p.follow(func() (engine.Status, error) { return k.store.Status(ctx, r.ID) }, done)
 	}

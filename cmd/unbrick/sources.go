@@ -269,6 +269,11 @@ func snake(name string) string {
 	return strings.ToLower(b.String())
 }
 
+// local says that the source is a file here.
+func (e *sourceEntry) local() bool {
+	return slices.ContainsFunc(knownFields(e.opener.config(), nil), func(f configField) bool { return f.name == "file" })
+}
+
 // anchor makes the paths of the entry relative to dir.
 func (e *sourceEntry) anchor(dir string) {
 	for _, f := range knownFields(e.opener.config(), nil) {

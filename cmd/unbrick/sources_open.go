@@ -49,6 +49,7 @@ type namedSource struct {
 	// Config is a digest of what the source is asked, so that what another question brought is
 	// not taken for its answer.
 	Config string
+	Local  bool // a file: there is no reason to go by what was saved of it
 	Source inventory.Source
 }
 
@@ -64,11 +65,7 @@ func openSources(cfg *config) ([]namedSource, error) {
 		if err != nil {
 			return nil, err
 		}
-		n := namedSource{Name: fileSource, Kind: "csv", Config: configDigest("csv", src), Source: src}
-		if len(cfg.Sources) > 0 { // a source of sources: may be called csv
-			n.Source = renamed{src, fileSource}
-		}
-		all = append(all, n)
+		all = append(all, namedSource{Name: fileSource, Kind: "csv", Config: configDigest("csv", src), Local: true, Source: renamed{src, fileSource}})
 	}
 	for i := range cfg.Sources {
 		e := &cfg.Sources[i]
@@ -80,11 +77,8 @@ func openSources(cfg *config) ([]namedSource, error) {
 		if err != nil {
 			return nil, hinted(fmt.Errorf("line %d of the configuration: source %s: %w", e.line, e.name(), err), "the README describes sources: of unbrick.yaml")
 		}
-		if e.As != "" {
-			src = renamed{src, e.As}.source()
-		}
 		all = append(all, namedSource{Name: e.name(), Kind: e.Kind, Place: fmt.Sprintf("line %d", e.line),
-			Config: configDigest(e.Kind, e.opener.config().Interface()), Source: src})
+			Config: configDigest(e.Kind, e.opener.config().Interface()), Local: e.local(), Source: renamed{src, e.name()}.source()})
 	}
 	return all, nil
 }
