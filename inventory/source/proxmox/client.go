@@ -79,7 +79,7 @@ func (e *Error) Error() string {
 	case http.StatusUnauthorized:
 		text += ": the API token is wrong, has expired or was removed (pveum user token list USER@REALM)"
 	case http.StatusForbidden:
-		text += ": give the token that privilege on that path (pveum acl modify PATH --tokens 'USER@REALM!NAME' --roles ROLE)"
+		text += ": give the API token that privilege on that path"
 	}
 	return fmt.Sprintf("status %d, %s", e.Status, text)
 }

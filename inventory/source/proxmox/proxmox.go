@@ -50,19 +50,6 @@ func New(cfg Config) (*Source, error) {
 	return &Source{cfg, c}, nil
 }
 
-// Check logs in and reads one guest. It names the right that is missing.
-func (s *Source) Check(ctx context.Context) error {
-	all, err := s.guests(ctx)
-	if err != nil {
-		return fmt.Errorf("cannot use Proxmox VE %s: %w", s.client.Name(), err)
-	}
-	if len(all) == 0 {
-		return fmt.Errorf("Proxmox VE %s shows the token no virtual machine that the configuration asks for: it needs VM.Audit on /vms or on their pool, in a role that the token itself has where its privileges are separated", s.client.Name())
-	}
-	_, err = s.draft(ctx, all[0])
-	return err
-}
-
 // Hosts implements [inventory.Source].
 func (s *Source) Hosts(ctx context.Context) iter.Seq2[inventory.Host, error] {
 	return inventory.Read(ctx, "Proxmox VE "+s.client.Name(), func(emit func(*inventory.Draft) error) error {
@@ -91,7 +78,7 @@ func (s *Source) Hosts(ctx context.Context) iter.Seq2[inventory.Host, error] {
 func (s *Source) guests(ctx context.Context) (all []Resource, err error) {
 	rows, err := s.client.Resources(ctx)
 	if err != nil {
-		return nil, err
+		return nil, lacks(fmt.Errorf("cannot list the guests: %w", err))
 	}
 	for _, r := range rows {
 		switch {
@@ -116,7 +103,7 @@ func windows(ostype string) bool { return strings.HasPrefix(ostype, "w") }
 func (s *Source) draft(ctx context.Context, r Resource) (*inventory.Draft, error) {
 	var config map[string]any
 	if err := s.client.Get(ctx, r.Path()+"/config", &config); err != nil {
-		return nil, fmt.Errorf("cannot read the configuration of %d: %w", r.VMID, err)
+		return nil, lacks(fmt.Errorf("cannot read the configuration of %d: %w", r.VMID, err))
 	}
 	text := func(key string) string { v, _ := config[key].(string); return v }
 	if s.cfg.Windows && !windows(text("ostype")) {

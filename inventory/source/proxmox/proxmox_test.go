@@ -141,20 +141,31 @@ func TestGone(t *testing.T) {
 }
 
 func TestCheck(t *testing.T) {
-	for want, s := range map[string]*proxmox.Source{
-		"":                                open(t, cluster(), &sourcetest.Service{}, nil),
-		"it needs VM.Audit on /vms":       open(t, proxmoxtest.New(token), &sourcetest.Service{}, nil),
-		"the API token is wrong":          open(t, cluster(), &sourcetest.Service{}, func(c *proxmox.Config) { c.Token = "env:PATH" }),
-		"is this the API of Proxmox VE":   open(t, http.HandlerFunc(func(w http.ResponseWriter, _ *http.Request) { fmt.Fprint(w, "<html>") }), &sourcetest.Service{}, nil),
-		"cannot reach Proxmox VE prod":    open(t, cluster(), &sourcetest.Service{}, func(c *proxmox.Config) { c.URL = "http://127.0.0.1:1" }),
-		"give the token that privilege o": open(t, cluster(), &sourcetest.Service{Down: 1}, nil),
-	} {
-		err := s.Check(t.Context())
-		if want == "" && err != nil || want != "" && (err == nil || !strings.Contains(err.Error(), want)) {
-			t.Errorf("%v, want %q", err, want)
+	unseen := cluster()
+	unseen.Deny("/vms/100", "VM.Audit")
+	refuses := http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		if strings.HasSuffix(r.URL.Path, "/config") {
+			proxmoxtest.Fail(w, http.StatusForbidden, "Permission check failed (/vms/100, VM.Audit)\n")
+			return
 		}
-		if err != nil && strings.Contains(err.Error(), "5f0c2d9a") {
-			t.Errorf("%v shows the token", err)
+		unseen.ServeHTTP(w, r)
+	})
+	sourcetest.CheckRights(t, sourcetest.Rights{
+		Good: open(t, cluster(), &sourcetest.Service{}, nil), Lacking: open(t, refuses, &sourcetest.Service{}, nil), Right: "VM.Audit on /vms/100",
+		Refused: open(t, cluster(), &sourcetest.Service{}, func(c *proxmox.Config) {
+			c.Token = secret.Ref(sourcetest.Secretly(t, "unbrick@pve!read="+sourcetest.Wrong))
+		}),
+	})
+	var right *inventory.RightError
+	if err := open(t, proxmoxtest.New(token), &sourcetest.Service{}, nil).Check(t.Context()); !errors.As(err, &right) || !strings.Contains(right.Right, "VM.Audit") {
+		t.Errorf("a cluster that shows nothing: %v", err)
+	}
+	for want, s := range map[string]*proxmox.Source{
+		"is this the API of Proxmox VE": open(t, http.HandlerFunc(func(w http.ResponseWriter, _ *http.Request) { fmt.Fprint(w, "<html>") }), &sourcetest.Service{}, nil),
+		"cannot reach Proxmox VE prod":  open(t, cluster(), &sourcetest.Service{}, func(c *proxmox.Config) { c.URL = "http://127.0.0.1:1" }),
+	} {
+		if err := s.Check(t.Context()); err == nil || !strings.Contains(err.Error(), want) {
+			t.Errorf("%v, want %q", err, want)
 		}
 	}
 }

@@ -341,6 +341,32 @@ func TestDenied(t *testing.T) {
 	wants(t, err, "required permission")
 }
 
+// A disk that is back while its order of boot is not goes on from there, forth or back.
+func TestHalfBack(t *testing.T) {
+	for _, again := range []bool{false, true} {
+		l := newLine(t)
+		was, driver := l.hv.Shown("WS-0001"), l.driver(new(desk), false)
+		enter := func() error { return driver.Enter(t.Context(), target("WS-0001"), remediate.Image{}) }
+		leave := func() error { return driver.Leave(t.Context(), target("WS-0001"), remediate.Posture{}) }
+		if err := enter(); err != nil {
+			t.Fatal(err)
+		}
+		l.hv.FailBoot("WS-0001")
+		wants(t, leave(), "modify device settings")
+		if len(l.hv.Events(file)) != 1 {
+			t.Error("it was started without its order of boot")
+		}
+		if again {
+			if err := enter(); err != nil {
+				t.Fatal(err)
+			}
+		}
+		if err := leave(); err != nil || l.hv.Shown("WS-0001") != was || len(l.hv.Wrong()) > 0 {
+			t.Errorf("%v\nwas %s\nis  %s\n%v", err, was, l.hv.Shown("WS-0001"), l.hv.Wrong())
+		}
+	}
+}
+
 // The place of the disk that somebody has taken meanwhile is not taken from them, and a disk
 // that somebody hung elsewhere is left there.
 func TestMeanwhile(t *testing.T) {

@@ -99,8 +99,7 @@ func (in *instance) lend(ctx context.Context, e swap.Entry, called string) error
 	if err != nil {
 		return err
 	}
-	// One that was on its way back is still on its own.
-	if err := in.remove(ctx, e, in.id, "cannot take the disk off "+in.at.vm); err != nil {
+	if err := in.takeOff(ctx, e); err != nil {
 		return err
 	}
 	var last error
@@ -122,6 +121,27 @@ func (in *instance) lend(ctx context.Context, e swap.Entry, called string) error
 		}
 	}
 	return last
+}
+
+// takeOff takes the disk off the virtual machine, where it is on its way back.
+func (in *instance) takeOff(ctx context.Context, e swap.Entry) error {
+	s, err := in.read(ctx, copyOf(e))
+	if err != nil {
+		return err
+	}
+	m, err := s.machine(in)
+	if err != nil {
+		return err
+	}
+	if _, ok := m.find(e.Slot.Volume); !ok {
+		return nil
+	}
+	if e.Snapshot && s.Detail != nil && !s.Detail.Copy {
+		if err := in.snap(ctx, e); err != nil {
+			return err
+		}
+	}
+	return in.remove(ctx, e, in.id, "cannot take the disk off "+m.Name)
 }
 
 // taken says whether another disk has a place on the helper now.

@@ -24,6 +24,9 @@ func (in *instance) lend(ctx context.Context, e swap.Entry, called string) error
 	if err != nil {
 		return err
 	}
+	if err := in.takeOff(ctx, e); err != nil {
+		return err
+	}
 	if err := in.forget(ctx, e.Slot.Volume); err != nil {
 		return err
 	}
@@ -53,6 +56,27 @@ func (in *instance) lend(ctx context.Context, e swap.Entry, called string) error
 		}
 		return in.plugged(ctx, e, called)
 	}
+}
+
+// takeOff takes the disk off the guest, where it is on its way back.
+func (in *instance) takeOff(ctx context.Context, e swap.Entry) error {
+	g, err := in.read(ctx, in.row)
+	if err != nil {
+		return err
+	}
+	if key, _ := g.find(e.Slot.Volume); key == "" {
+		return nil
+	}
+	if e.Snapshot {
+		there, err := in.hasSnapshot(ctx, e.Mark)
+		if err == nil && !there {
+			err = in.snap(ctx, e)
+		}
+		if err != nil {
+			return err
+		}
+	}
+	return in.release(ctx, e)
 }
 
 // plugged makes sure that the helper has the disk now, and not from its next start on.

@@ -40,6 +40,9 @@ func (in *instance) Look(ctx context.Context, e swap.Entry) (swap.State, error) 
 		if e.Snapshot {
 			state.Snapshot, err = in.hasSnapshot(ctx, e.Mark)
 		}
+		if was, bad := readDetail(e.Slot); bad == nil && state.Power == swap.Off && was.same(g) != nil {
+			state.Volume = swap.Free // it was hung back, and that did not end well
+		}
 		return state, err
 	}
 	if configures(tasks) {

@@ -10,7 +10,8 @@
 // the mark as serial number, and neither backed up nor replicated there; and later the key is
 // written again to the letter, with the boot order, from which Proxmox strikes a disk that is
 // deleted. Every change names the digest of the configuration that it was made from, so that
-// nobody else's change is undone. EFI disk and TPM state stay where they are.
+// nobody else's change is undone. EFI disk and TPM state stay where they are. Meanwhile, whoever
+// removes the guest, or unusedN from it, removes the volume, as always on Proxmox.
 //
 // # Rights
 //
@@ -30,7 +31,8 @@
 // All of it against the server of proxmoxtest, none of it against a real cluster. Not seen are
 // a third guest that somebody gave the same volume, beyond the guest, its owner and the helpers
 // (Proxmox has no call that tells), and a disk signature equal to the helper's own: the agent on
-// the helper refuses that one.
+// the helper refuses that one. A replication job of the guest that runs meanwhile drops its copy of
+// the disk, and makes it anew afterwards.
 package proxmox
 
 import (

@@ -307,6 +307,35 @@ func TestStubbornHelper(t *testing.T) {
 	}
 }
 
+// A disk that is back while its order of boot is not goes on from there, forth or back.
+func TestHalfBack(t *testing.T) {
+	for _, again := range []bool{false, true} {
+		b := newBench(t, func(o *swap.Options) { o.Snapshot = true })
+		was, tg := b.Config(100), target("h1", "prod/100")
+		enter := func() error { return b.driver.Enter(t.Context(), tg, remediate.Image{}) }
+		leave := func() error { return b.driver.Leave(t.Context(), tg, remediate.Posture{}) }
+		if err := enter(); err != nil {
+			t.Fatal(err)
+		}
+		b.FailBoot(100)
+		wants(t, leave(), "No space left")
+		if is := b.Config(100); is["scsi0"] != was["scsi0"] || is["boot"] == was["boot"] || is["running"] != "false" {
+			t.Errorf("it is %v", is)
+		}
+		if again {
+			if err := enter(); err != nil {
+				t.Fatal(err)
+			}
+		}
+		if err := leave(); err != nil {
+			t.Fatal(err)
+		}
+		if d := differs(was, b.Config(100)); d != "" || len(b.Wrong()) > 0 || len(b.Snapshots(100)) != 1 {
+			t.Error(d, b.Wrong(), b.Snapshots(100))
+		}
+	}
+}
+
 // The place of the disk that somebody has taken meanwhile is not taken from them.
 func TestPlaceTaken(t *testing.T) {
 	b := newBench(t, nil)

@@ -90,8 +90,11 @@ func (in *instance) giveBack(ctx context.Context, e swap.Entry) error {
 	if err != nil {
 		return err
 	}
-	if key, _ := g.find(e.Slot.Volume); key == "" {
-		if other := g.keys[was.Key]; other.value != "" {
+	switch key, _ := g.find(e.Slot.Volume); {
+	case key == was.Key && was.same(g) == nil:
+		return nil
+	case key == "" || key == was.Key:
+		if other := g.keys[was.Key]; key == "" && other.value != "" {
 			return fmt.Errorf("%s was on %s of %s, where somebody has hung %s meanwhile: take that off (qm set %d --delete %s)", e.Slot.Volume, was.Key, name(in.row), other.value, g.VMID, was.Key)
 		}
 		if err := in.set(ctx, g, was.form(g), fmt.Sprintf("cannot hang %s back on %s", was.Key, name(in.row))); err != nil {

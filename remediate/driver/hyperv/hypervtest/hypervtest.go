@@ -29,7 +29,8 @@ type VM struct {
 	Shielded    bool
 	TPM         bool
 
-	passing int // looks for which it shows a state in between
+	bootFails int
+	passing   int // looks for which it shows a state in between
 }
 
 // A Drive is one of a VM.
@@ -100,6 +101,9 @@ func (s *Server) Shown(name string) (text string) {
 
 // Deny has every cmdlet of Hyper-V refused: the account is in no group that may use them.
 func (s *Server) Deny() { s.mu.Lock(); s.denied = true; s.mu.Unlock() }
+
+// FailBoot has the next change of a VM's order of boot fail.
+func (s *Server) FailBoot(name string) { s.Change(name, func(v *VM) { v.bootFails++ }) }
 
 // Fill leaves no room for copies.
 func (s *Server) Fill() { s.mu.Lock(); s.full = true; s.mu.Unlock() }

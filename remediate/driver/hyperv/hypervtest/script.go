@@ -224,6 +224,10 @@ func (r *run) reorder(m []string) error {
 		}
 		order = append(order, r.boot[i])
 	}
+	if r.vm.bootFails > 0 {
+		r.vm.bootFails--
+		return errors.New("Failed to modify device settings.")
+	}
 	r.vm.Boot = order
 	return nil
 }

@@ -173,6 +173,10 @@ func (s *Server) write(v *VM, change map[string]string) error {
 		if !ok {
 			continue
 		}
+		if v.bootFails > 0 {
+			v.bootFails--
+			return failed("unable to write file - No space left on device")
+		}
 		if order, ok := strings.CutPrefix(value, "order="); ok {
 			for _, dev := range strings.Split(order, ";") {
 				if _, there := v.Config[dev]; !there {

@@ -36,6 +36,7 @@ type VM struct {
 	snapping              string
 	shown                 string // its status in the list of all, which lags
 	unplugFails, unheeded int
+	bootFails             int
 }
 
 // A Storage is where volumes are.
@@ -134,6 +135,9 @@ func (s *Server) FailUnplug(id int) { s.Change(id, func(v *VM) { v.unplugFails++
 
 // FailPlug has the next plugging of a disk into a guest that runs fail.
 func (s *Server) FailPlug(id int) { s.Change(id, func(v *VM) { v.unheeded++ }) }
+
+// FailBoot has the next change of a guest's order of boot fail, when all before it is done.
+func (s *Server) FailBoot(id int) { s.Change(id, func(v *VM) { v.bootFails++ }) }
 
 // Events returns what became of a volume: "plugged into 900", "started with 100".
 func (s *Server) Events(volume string) []string {
