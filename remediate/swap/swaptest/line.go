@@ -90,12 +90,18 @@ func (l *Line) admit(changes bool) (loss drivertest.Loss, hanging bool) {
 	return loss, l.hanging
 }
 
-func (l *Line) asked() []bool { l.mu.Lock(); defer l.mu.Unlock(); return l.requests }
-func (l *Line) revive()       { l.mu.Lock(); l.dead = false; l.mu.Unlock() }
-func (l *Line) hang()         { l.mu.Lock(); l.hanging = true; l.mu.Unlock() }
+// Requests returns those so far: true where one was there to change something.
+func (l *Line) Requests() []bool { l.mu.Lock(); defer l.mu.Unlock(); return l.requests }
 
-func (l *Line) order(n int, loss drivertest.Loss) {
+// Cut orders a loss at the n-th request from now; 0 is the next.
+func (l *Line) Cut(n int, loss drivertest.Loss) {
 	l.mu.Lock()
 	l.cut, l.loss = n, loss
 	l.mu.Unlock()
 }
+
+// Revive ends a Death.
+func (l *Line) Revive() { l.mu.Lock(); l.dead = false; l.mu.Unlock() }
+
+// Hang has no request answered from now on.
+func (l *Line) Hang() { l.mu.Lock(); l.hanging = true; l.mu.Unlock() }

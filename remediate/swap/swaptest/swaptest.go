@@ -72,7 +72,7 @@ func (r Rig) rig(snapshot bool) drivertest.Rig {
 			}
 			return boots
 		},
-		Actions: r.Actions, Requests: r.Line.asked, Cut: r.Line.order, Revive: r.Line.revive, Hang: r.Line.hang,
+		Actions: r.Actions, Requests: r.Line.Requests, Cut: r.Line.Cut, Revive: r.Line.Revive, Hang: r.Line.Hang,
 		Left: func() string {
 			if n := desk.lent(); n > 0 {
 				return "the desk still lends the volume"
