@@ -2,6 +2,7 @@ package main
 
 import (
 	"bufio"
+	"cmp"
 	"errors"
 	"fmt"
 	"io"
@@ -14,6 +15,7 @@ import (
 	"unicode"
 
 	"github.com/urfave/cli/v2"
+	"golang.org/x/term"
 
 	"unbrick/inventory/calendar"
 	"unbrick/remediate"
@@ -68,7 +70,7 @@ func questions() []question {
 			return map[string]string{"csv": "fleet.csv", "ansible": "inventory.yml"}[a["source"]]
 		}},
 		{key: "url", ask: "At which address is it?", when: is("source", "servicenow", "netbox", "snipeit", "glpi", "falcon"), check: checkURL,
-			otherwise: from0("falcon", "https://api.crowdstrike.com")},
+			otherwise: onlyFor("falcon", "https://api.crowdstrike.com")},
 		{key: "uri", ask: "At which address is the hypervisor, as libvirt writes it?", when: is("source", "libvirt"), otherwise: always("qemu+unix:///system")},
 		{key: "dc", ask: "What is a domain controller called, as in its certificate?", when: is("source", "activedirectory")},
 		{key: "tenant", ask: "Which tenant (id or domain)?", when: entra},
@@ -97,8 +99,8 @@ func questions() []question {
 	}
 }
 
-// from0 is a default for one kind of source alone.
-func from0(kind, v string) func(answers) string {
+// onlyFor is a default for one kind of source alone.
+func onlyFor(kind, v string) func(answers) string {
 	return func(a answers) string {
 		if a["source"] == kind {
 			return v
@@ -135,6 +137,7 @@ func questionFlags() (flags []cli.Flag) {
 type interview struct {
 	c     *cli.Context
 	lines *bufio.Scanner
+	typed bool // by a person, whose terminal shows the answers
 }
 
 func newInterview(c *cli.Context) *interview {
@@ -142,7 +145,8 @@ func newInterview(c *cli.Context) *interview {
 	if c.App.Reader != nil {
 		in = c.App.Reader
 	}
-	return &interview{c, bufio.NewScanner(in)}
+	f, ok := in.(*os.File)
+	return &interview{c, bufio.NewScanner(in), ok && term.IsTerminal(int(f.Fd()))}
 }
 
 // all returns the answers.
@@ -182,11 +186,12 @@ func (i *interview) one(q question, a answers) (err error) {
 		if !i.lines.Scan() {
 			return usage("nothing was written; --yes takes the defaults", "the answers end before the questions do")
 		}
-		v := strings.TrimSpace(i.lines.Text())
-		if v == "" {
-			v = otherwise
+		v := cmp.Or(strings.TrimSpace(i.lines.Text()), otherwise)
+		a[q.key], err = q.answer(v)
+		if !i.typed {
+			say(i.c, "%s", a[q.key]) // nothing of what is refused: it may be a secret
 		}
-		if a[q.key], err = q.answer(v); err == nil {
+		if err == nil {
 			return nil
 		}
 		say(i.c, "  %v", err)
