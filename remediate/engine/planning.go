@@ -136,24 +136,31 @@ func (p *Planning) update(ctx context.Context) (urgent []string, err error) {
 }
 
 // learn takes in the outcomes that the Planner does not know.
-func (p *Planning) learn(ctx context.Context) error {
-	rows, err := p.store.db().QueryContext(ctx, `SELECT way, model, COUNT(*), SUM(CASE WHEN result = 'good' THEN 0 ELSE 1 END),
-		SUM(took), MAX(seq) FROM outcomes WHERE run = $1 AND seq > $2 AND took > 0 AND result IN ('good', 'bad') GROUP BY way, model`, p.run, p.seq)
+func (p *Planning) learn(ctx context.Context) (err error) {
+	p.seq, err = p.store.learn(ctx, p.run, p.seq, p.Learn)
+	return err
+}
+
+// learn tells of the outcomes after one, as [schedule.Rates.Learn] wants them, and returns the last.
+func (s *Store) learn(ctx context.Context, run string, after int64,
+	tell func(way, model string, n, failed int, took time.Duration)) (last int64, err error) {
+	rows, err := s.db().QueryContext(ctx, `SELECT way, model, COUNT(*), SUM(CASE WHEN result = 'good' THEN 0 ELSE 1 END),
+		SUM(took), MAX(seq) FROM outcomes WHERE run = $1 AND seq > $2 AND took > 0 AND result IN ('good', 'bad') GROUP BY way, model`, run, after)
 	if err != nil {
-		return err
+		return after, err
 	}
 	defer rows.Close()
-	for rows.Next() {
+	for last = after; rows.Next(); {
 		var way, model string
 		var n, failed int
 		var took, seq int64
 		if err := rows.Scan(&way, &model, &n, &failed, &took, &seq); err != nil {
-			return err
+			return after, err
 		}
-		p.Learn(way, model, n, failed, time.Duration(took)*time.Millisecond)
-		p.seq = max(p.seq, seq)
+		tell(way, model, n, failed, time.Duration(took)*time.Millisecond)
+		last = max(last, seq)
 	}
-	return rows.Err()
+	return last, rows.Err()
 }
 
 func (p *Planning) readPins(ctx context.Context) error {

@@ -12,6 +12,7 @@ import (
 
 	"unbrick/inventory"
 	"unbrick/remediate"
+	"unbrick/remediate/schedule"
 	"unbrick/remediate/schedule/halt"
 )
 
@@ -156,6 +157,37 @@ func TestRungStops(t *testing.T) {
 	e.Ladder = e.Ladder[1:] // without the way, its hosts go by the next
 	if sum := runs(t, e); sum.Todo() != 0 || sum.Verdicts[remediate.Fixed] != 20 {
 		t.Errorf("%+v", sum)
+	}
+}
+
+// What does not end counts as bad when it takes three times as long as nearly all of its kind,
+// once, whoever counts.
+func TestOverdue(t *testing.T) {
+	y := newYard()
+	y.hold, y.entered = make(chan struct{}), make(chan string, 300)
+	path, s := modelStore(t, fleetOf(10, "SYD", "A")...)
+	e := y.engine(s, "redfish")
+	e.Baselines, e.Plan = map[string]float64{}, planOf(e)
+	e.Plan.Rates = schedule.NewRates()
+	e.Plan.Rates.Assume("redfish", schedule.Assumption{Minutes: 0.001})
+	r := start(t, path, e)
+	for range 3 {
+		<-y.entered
+	}
+	eventually(t, "a halt", func() bool {
+		halts, err := r.other.Halts(context.Background(), "")
+		return err == nil && len(halts) > 0 && strings.Contains(halts[0].Halt.Why, "redfish on A: all of the first 3 failed") &&
+			strings.Contains(halts[0].Halt.Why, "no answer for")
+	})
+	inFlight(t, r.other, 3)
+	close(y.hold)
+	if sum, err := r.end(); err != nil || sum.Todo() != 7 || sum.Verdicts[remediate.Fixed] != 3 {
+		t.Errorf("%+v, %v", sum, err)
+	}
+	var bad, good int
+	if err := s.db().QueryRow(`SELECT SUM(CASE WHEN result = 'bad' THEN 1 ELSE 0 END), SUM(CASE WHEN result = 'good' THEN 1 ELSE 0 END) FROM outcomes`).
+		Scan(&bad, &good); err != nil || bad != 3 || good != 3 {
+		t.Errorf("%d bad, %d good, %v", bad, good, err)
 	}
 }
 

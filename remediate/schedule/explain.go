@@ -21,7 +21,7 @@ func (d *Dispatcher) choice(l int32) Choice {
 		return out
 	}
 	d.load(bk.site)
-	need := d.need(d.heads[l], c.pool)
+	need := Span(d.work[c.pool][bk.dueIndex], d.placesOf(d.heads[l], c.pool), d.whole(bk.kind))
 	out.Due, out.Latest = d.At(bk.due).In(s.Clock), d.At(bk.due-need).In(s.Clock)
 	out.Slack = time.Duration((bk.due - d.now - need) * float64(time.Hour)).Round(time.Minute)
 	return out

@@ -144,12 +144,17 @@ func (d *Dispatcher) key(b int32, p Pool) (k key, until float64) {
 // need returns how long the queue of a bucket takes to be worked off, as far as it is due when
 // the bucket is.
 func (d *Dispatcher) need(b int32, p Pool) float64 {
+	return d.work[p][d.buckets[b].dueIndex] / d.placesOf(b, p)
+}
+
+// placesOf returns how many hosts of the queue of a bucket can be in treatment at once.
+func (d *Dispatcher) placesOf(b int32, p Pool) float64 {
 	bk := &d.buckets[b]
 	c := d.places(bk.site, p)
 	if n := float64(d.limit.Images); n > 0 && n < c && remediate.Streams(d.wayOf(bk.kind)) {
 		c = n
 	}
-	return d.work[p][bk.dueIndex] / max(c, 1)
+	return max(c, 1)
 }
 
 func (d *Dispatcher) aspect(b int32, p Pool) Aspect {

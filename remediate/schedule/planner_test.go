@@ -385,7 +385,7 @@ func TestWhyOfAChoice(t *testing.T) {
 	h.Routes = []inventory.Route{{Driver: "redfish", Address: "a"}}
 	y := newYard(t, nil, []inventory.Host{h}, schedule.Options{Start: friday, Names: true})
 	got := y.planner.Take(friday, 1)[0].Why()
-	want := "dependency; others depend on it; due Mon 08:00 AEST (Sun 22:00 UTC); 65h51m to spare; queue to start by Mon 07:59; index 0.0315, place 1"
+	want := "dependency; others depend on it; due Mon 08:00 AEST (Sun 22:00 UTC); 65h37m to spare; queue to start by Mon 07:46; index 0.0315, place 1"
 	if got != want {
 		t.Errorf("got  %s\nwant %s", got, want)
 	}

@@ -13,6 +13,7 @@ type Queue struct {
 	Pool   Pool
 	Places float64
 	Own    float64   // of these, those that the site can have whatever the pool has
+	One    float64   // that one host is expected to take, of those that take longest, until it is back
 	Due    []float64 // rising
 	Work   []float64 // expected, of all that is due by then; with what comes of ways that fail
 }
@@ -28,11 +29,42 @@ func (d *Dispatcher) Queues(site int) []Queue {
 		if n == 0 || d.work[p][n-1] == 0 {
 			continue
 		}
-		q := Queue{Site: site, Pool: Pool(p), Places: d.places(s, Pool(p)), Due: dues, Own: d.capAt(s, Pool(p))}
+		q := Queue{Site: site, Pool: Pool(p), Places: d.places(s, Pool(p)), Due: dues, Own: d.capAt(s, Pool(p)), One: d.oneOf(s, Pool(p))}
 		q.Work = append(q.Work, d.work[p]...)
 		all = append(all, q)
 	}
 	return all
+}
+
+// Span returns how long a queue takes to be worked off at most if all its places are used from now
+// on: places are not full any more while the last hosts are treated (Graham's bound).
+func Span(work, places, one float64) float64 {
+	places = max(places, 1)
+	return work/places + (1-1/places)*one
+}
+
+// whole returns how long a host is expected to be treated until it is back, in all pools.
+func (d *Dispatcher) whole(kind int32) float64 {
+	sum := d.own[kind]
+	for _, hours := range d.ahead[kind] {
+		sum += hours
+	}
+	return sum
+}
+
+// oneOf returns how long one host of a site takes, of those in a pool that take longest.
+func (d *Dispatcher) oneOf(s int32, p Pool) (one float64) {
+	for l := d.sites[s].lanes; l < d.sites[s].ends; l++ {
+		if d.cohorts[d.lanes[l].cohort].pool != p {
+			continue
+		}
+		for b := d.lanes[l].first; b < d.lanes[l].end; b++ {
+			if d.todo[b] > 0 {
+				one = max(one, d.whole(d.buckets[b].kind))
+			}
+		}
+	}
+	return one
 }
 
 // capAt returns how many hosts of a site could be in treatment at once if its pool had places

@@ -18,7 +18,7 @@ type Choice struct {
 	Model  string
 	Tier   inventory.Tier
 	Due    time.Time     // in the zone of the site; zero if not known
-	Slack  time.Duration // Due less what its queue needs
+	Slack  time.Duration // Due less what its queue needs, the last host of it included
 	Latest time.Time     // when work on the queue must begin for it to be worked off by Due
 	Value  float64       // the index
 	Place  int           // the how many-th host that was begun: its rank

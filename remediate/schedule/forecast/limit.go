@@ -113,7 +113,9 @@ func (l *look) limit(i int, line *Line, gate float64) {
 	for _, q := range queues {
 		j := l.job(q, q.Places)
 		for k := range j.Due {
-			latest = min(latest, j.Due[k]-j.Work[k]/j.Places)
+			if j.Work[k] > 0 {
+				latest = min(latest, j.Due[k]-schedule.Span(j.Work[k], j.Places, q.One))
+			}
 		}
 		if q.Pool == schedule.Slots && j.Places < 1e9 {
 			line.Slots = int(j.Places)
