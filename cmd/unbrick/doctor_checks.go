@@ -28,7 +28,11 @@ func (p *patient) playbook() {
 func (p *patient) inventory() {
 	fleet, err := loadFleet(p.c, p.cfg)
 	if err != nil {
-		p.missing("inventory", "unbrick inventory check FILE says more", err)
+		hint := "unbrick inventory check FILE says more"
+		if len(p.cfg.Sources) > 0 {
+			hint = "the lines about sources say more"
+		}
+		p.missing("inventory", hint, err)
 		return
 	}
 	p.fleet = fleet
@@ -36,7 +40,11 @@ func (p *patient) inventory() {
 	for i := range fleet.Hosts {
 		tally.Add(&fleet.Hosts[i])
 	}
-	p.ok("inventory", "%d hosts in %s", len(fleet.Hosts), p.cfg.Inventory)
+	where := p.cfg.Inventory
+	if n := len(p.cfg.Sources); n > 0 {
+		where = fmt.Sprintf("the sources, of which there are %d", n)
+	}
+	p.ok("inventory", "%d hosts in %s", len(fleet.Hosts), where)
 	if tally.NoRoute > 0 {
 		p.warn("inventory", "add a column redfish with the address of the BMC", "%d hosts have no way in", tally.NoRoute)
 	}

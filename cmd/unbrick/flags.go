@@ -39,7 +39,7 @@ func playbookFlag() cli.Flag {
 }
 
 func onlyFlag() cli.Flag {
-	return &cli.StringFlag{Name: "only", Usage: "only hosts that fit, as `SELECTOR`: 'site=SYD,AKL tier=critical name=web-*'"}
+	return &cli.StringFlag{Name: "only", Usage: "only hosts that fit, as `SELECTOR`: 'site == \"SYD\" && tier in [\"dependency\", \"critical\"]', or site=SYD,AKL tier=critical name=web-*"}
 }
 
 func jsonFlag() cli.Flag {
