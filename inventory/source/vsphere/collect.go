@@ -23,11 +23,15 @@ const page = 500
 
 // Collect reads properties, to the last page. What went in between is left out.
 func Collect(ctx context.Context, c *vim25.Client, spec types.PropertyFilterSpec) ([]types.ObjectContent, error) {
+	return collect(ctx, c, spec, page)
+}
+
+func collect(ctx context.Context, c *vim25.Client, spec types.PropertyFilterSpec, page int) ([]types.ObjectContent, error) {
 	spec.ReportMissingObjectsInResults = types.NewBool(true)
 	res, err := methods.RetrievePropertiesEx(ctx, c, &types.RetrievePropertiesEx{
 		This:    c.ServiceContent.PropertyCollector,
 		SpecSet: []types.PropertyFilterSpec{spec},
-		Options: types.RetrieveOptions{MaxObjects: page},
+		Options: types.RetrieveOptions{MaxObjects: int32(page)},
 	})
 	if err != nil || res.Returnval == nil {
 		return nil, err

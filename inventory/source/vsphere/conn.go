@@ -7,6 +7,7 @@ import (
 	"fmt"
 	"net/http"
 	"net/url"
+	"reflect"
 	"strings"
 	"time"
 
@@ -213,6 +214,7 @@ func (r renewing) RoundTrip(ctx context.Context, req, res soap.HasFault) error {
 	if err := r.conn.renew(ctx, number); err != nil {
 		return err
 	}
+	reflect.ValueOf(res).Elem().SetZero() // it holds the fault, and would go on to
 	return r.next.RoundTrip(ctx, req, res)
 }
 
@@ -229,7 +231,7 @@ func (c *Conn) Close() error {
 	}
 	c.number = 0
 	defer c.client.Client.CloseIdleConnections()
-	if err := session.NewManager(c.client).Logout(ctx); err != nil {
+	if err := session.NewManager(c.client).Logout(ctx); err != nil && !fault.Is(err, &types.NotAuthenticated{}) {
 		return fmt.Errorf("cannot log out of %s: %w", c.Host(), err)
 	}
 	return nil

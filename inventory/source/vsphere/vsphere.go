@@ -35,6 +35,7 @@ type Config struct {
 	Windows bool     // only those that are set up for Windows
 	Running bool     // only those that are on: a host that loops is
 	Site    string   // of all of them; the data center's name if empty
+	Page    int      // objects in one answer; 500 if 0
 }
 
 // A Source is the virtual machines of one server.
@@ -44,7 +45,10 @@ type Source struct {
 }
 
 // New returns a source. The connection stays the caller's.
-func New(conn *Conn, cfg Config) *Source { return &Source{cfg, conn} }
+func New(conn *Conn, cfg Config) *Source {
+	cfg.Page = cmp.Or(max(cfg.Page, 0), page)
+	return &Source{cfg, conn}
+}
 
 // Hosts implements [inventory.Source].
 func (s *Source) Hosts(ctx context.Context) iter.Seq2[inventory.Host, error] {
@@ -87,11 +91,11 @@ type node struct {
 // with those below the server's own root.
 func (s *Source) tree(ctx context.Context, c *vim25.Client) (*tree, error) {
 	root := c.ServiceContent.RootFolder
-	all, err := Collect(ctx, c, types.PropertyFilterSpec{
+	all, err := collect(ctx, c, types.PropertyFilterSpec{
 		ObjectSet: []types.ObjectSpec{Below(root)},
 		PropSet: append([]types.PropertySpec{{Type: "VirtualMachine", PathSet: vmProperties}},
 			names("Folder", "Datacenter", "ComputeResource", "HostSystem")...),
-	})
+	}, s.cfg.Page)
 	if err != nil {
 		return nil, fmt.Errorf("cannot list virtual machines: %w", err)
 	}

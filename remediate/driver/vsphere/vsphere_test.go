@@ -2,11 +2,16 @@ package vsphere_test
 
 import (
 	"os"
+	"strings"
+	"sync"
 	"testing"
 
 	"github.com/vmware/govmomi/object"
+	"github.com/vmware/govmomi/simulator"
+	"github.com/vmware/govmomi/vim25/types"
 
 	source "unbrick/inventory/source/vsphere"
+	"unbrick/remediate"
 	"unbrick/remediate/driver/drivertest"
 	"unbrick/remediate/driver/vsphere"
 	"unbrick/remediate/driver/vsphere/vspheretest"
@@ -100,4 +105,84 @@ func TestDriver(t *testing.T) {
 		b.connect(t)
 		return b.rig()
 	})
+}
+
+// Two disks at once hang on one helper, each known by its own mark, and go back as they were: a
+// second disk, at another place and first in the order in which its machine boots, too.
+func TestTwo(t *testing.T) {
+	b := newBench(t)
+	two := b.add(t, vspheretest.Machine{Name: "ws2", Disks: 2})
+	var second int32
+	b.Edit(two, func(m *simulator.VirtualMachine) {
+		for _, dev := range m.Config.Hardware.Device {
+			if d, ok := dev.(*types.VirtualDisk); ok {
+				second = d.Key
+			}
+		}
+		m.Config.BootOptions = &types.VirtualMachineBootOptions{BootDelay: 5, BootOrder: []types.BaseVirtualMachineBootOptionsBootableDevice{
+			&types.VirtualMachineBootOptionsBootableDiskDevice{DeviceKey: second}, &types.VirtualMachineBootOptionsBootableCdromDevice{}}}
+	})
+	before := b.Text(b.vm) + b.Text(two) + b.Text(b.helper)
+	d := b.driver()
+	both := func(do func(remediate.Target) error) {
+		t.Helper()
+		var all sync.WaitGroup
+		for _, vm := range []*object.VirtualMachine{b.vm, two} {
+			all.Go(func() {
+				if err := do(b.target(vm)); err != nil {
+					t.Error(err)
+				}
+			})
+		}
+		all.Wait()
+	}
+	both(func(tg remediate.Target) error { return d.Enter(t.Context(), tg, remediate.Image{}) })
+	if text := b.Text(b.helper); !strings.Contains(text, "ws1/disk0.vmdk") || !strings.Contains(text, "ws2/disk1.vmdk") {
+		t.Errorf("the helper has\n%s", text)
+	}
+	both(func(tg remediate.Target) error { return d.Leave(t.Context(), tg, remediate.Posture{}) })
+	if after := b.Text(b.vm) + b.Text(two) + b.Text(b.helper); after != before {
+		t.Errorf("it was\n%s\nand is\n%s", before, after)
+	}
+}
+
+// The agent on the helper knows a disk by what VMware shows of its UUID.
+func TestMark(t *testing.T) {
+	b := newBench(t)
+	in, err := b.platform().Reach(t.Context(), b.target(b.vm))
+	if err != nil {
+		t.Fatal(err)
+	}
+	slot, err := in.Describe(t.Context())
+	if err != nil {
+		t.Fatal(err)
+	}
+	_, uuid := b.VMDK(b.vm)
+	mark := in.(swap.Marker).Mark(swap.Entry{Slot: slot, Mark: "unbrick-x"})
+	if len(mark) != 32 || mark != strings.ToLower(strings.ReplaceAll(uuid, "-", "")) {
+		t.Errorf("%q of %q", mark, uuid)
+	}
+}
+
+// A session that the server ended is opened again, and closed in the end.
+func TestSession(t *testing.T) {
+	b := newBench(t)
+	d := b.driver()
+	for range 2 {
+		if _, err := d.Observe(t.Context(), b.target(b.vm)); err != nil {
+			t.Fatal(err)
+		}
+		if n := b.EndSessions(); n != 1 {
+			t.Errorf("%d sessions", n)
+		}
+	}
+	if _, err := d.Observe(t.Context(), b.target(b.vm)); err != nil {
+		t.Fatal(err)
+	}
+	if err := b.conn.Close(); err != nil {
+		t.Error(err)
+	}
+	if n := b.EndSessions(); n != 0 {
+		t.Errorf("%d sessions are left", n)
+	}
 }

@@ -10,7 +10,9 @@ import (
 	"strings"
 
 	"github.com/vmware/govmomi/object"
+	"github.com/vmware/govmomi/property"
 	"github.com/vmware/govmomi/simulator"
+	"github.com/vmware/govmomi/vim25/methods"
 	"github.com/vmware/govmomi/vim25/mo"
 	"github.com/vmware/govmomi/vim25/types"
 )
@@ -54,7 +56,7 @@ func (s *Server) Add(m Machine) (*object.VirtualMachine, error) {
 	for k, v := range m.Extra {
 		spec.ExtraConfig = append(spec.ExtraConfig, &types.OptionValue{Key: k, Value: v})
 	}
-	host := s.registry().All("HostSystem")[m.Host].(*simulator.HostSystem)
+	host := s.host(m.Host)
 	pool := s.registry().Get(*host.Parent).(*mo.ComputeResource).ResourcePool
 	dc := s.registry().Any("Datacenter").(*simulator.Datacenter)
 	task, err := object.NewFolder(s.Client, dc.VmFolder).CreateVM(ctx, spec, object.NewResourcePool(s.Client, *pool), object.NewHostSystem(s.Client, host.Self))
@@ -76,6 +78,40 @@ func (s *Server) Add(m Machine) (*object.VirtualMachine, error) {
 		err = task.Wait(ctx)
 	}
 	return vm, err
+}
+
+// host returns one of the ESXi hosts.
+func (s *Server) host(n int) *simulator.HostSystem {
+	all := s.registry().All("HostSystem")
+	slices.SortFunc(all, func(a, b mo.Entity) int { return strings.Compare(a.Entity().Name, b.Entity().Name) })
+	return all[n].(*simulator.HostSystem)
+}
+
+// Blind takes the datastore off an ESXi host.
+func (s *Server) Blind(host int) {
+	h := s.host(host)
+	s.registry().AtomicUpdate(s.context(), h, []types.PropertyChange{{Name: "datastore", Val: []types.ManagedObjectReference(nil)}})
+}
+
+// EndSessions ends those that anybody logged in to, as the server does with idle ones, and says
+// how many there were.
+func (s *Server) EndSessions() int {
+	var m mo.SessionManager
+	ctx := context.Background()
+	if err := property.DefaultCollector(s.Client).RetrieveOne(ctx, *s.Client.ServiceContent.SessionManager, []string{"sessionList"}, &m); err != nil {
+		return -1
+	}
+	var ids []string
+	for _, one := range m.SessionList {
+		if one.UserName == User {
+			ids = append(ids, one.Key)
+		}
+	}
+	_, err := methods.TerminateSession(ctx, s.Client, &types.TerminateSession{This: m.Self, SessionId: ids})
+	if err != nil {
+		return -1
+	}
+	return len(ids)
 }
 
 // dull says of a device that nobody asks for it: keyboard, video card and the like.
@@ -178,4 +214,11 @@ func (s *Server) Machines() string {
 	}
 	slices.Sort(names)
 	return strings.Join(names, " ")
+}
+
+// Busy sets a task going on a machine that never ends.
+func (s *Server) Busy(vm *object.VirtualMachine, what string) {
+	t := simulator.CreateTask(vm, what, nil)
+	t.Info.State = types.TaskInfoStateRunning
+	s.registry().Put(t)
 }

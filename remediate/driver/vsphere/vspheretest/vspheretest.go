@@ -12,6 +12,7 @@
 //     that is off may list it, and then does not start.
 //   - A disk on a datastore that the ESXi host of the machine does not have cannot be added (API,
 //     fault FileNotFound of ReconfigVM_Task).
+//   - Nothing is read without a session (API, fault NotAuthenticated).
 //   - A device is known by its key and changed by no other: InvalidDeviceSpec.
 //   - The size of a disk that is added is read from its file; a disk that goes is struck out of the
 //     order in which the machine boots: what a driver has to reckon with.
@@ -26,11 +27,14 @@ import (
 	"net/http"
 	"net/url"
 	"regexp"
+	"slices"
 	"strings"
 	"sync"
 
 	"github.com/vmware/govmomi/simulator"
 	"github.com/vmware/govmomi/vim25"
+	"github.com/vmware/govmomi/vim25/methods"
+	"github.com/vmware/govmomi/vim25/soap"
 	"github.com/vmware/govmomi/vim25/types"
 )
 
@@ -56,6 +60,7 @@ type Server struct {
 	actions int
 	booted  map[string][]string           // by VMDK
 	files   map[string]*types.VirtualDisk // as they were made
+	allowed []string                      // privileges; nil: all
 }
 
 // New makes one. Close it.
@@ -87,16 +92,58 @@ func (s *Server) registry() *simulator.Registry { return s.service.Context.Map }
 
 // ServeHTTP implements http.Handler.
 func (s *Server) ServeHTTP(w http.ResponseWriter, r *http.Request) {
-	switch Method(r) {
+	method := Method(r)
+	if r.Method == http.MethodPost && method != "RetrieveServiceContent" && method != "Login" && !s.knows(r) {
+		fail(w, "NotAuthenticated", `<object type="Folder">group-d1</object><privilegeId>System.View</privilegeId>`)
+		return
+	}
+	switch method {
 	case "RetrievePropertiesEx", "ContinueRetrievePropertiesEx":
 		s.tick()
 	case "ReconfigVM_Task", "PowerOnVM_Task", "PowerOffVM_Task", "CloneVM_Task":
-		if r.Header.Get("Cookie") != "" { // else it is told to log in
-			s.begin(w, r)
+		s.begin(w, r)
+		return
+	case "HasPrivilegeOnEntity":
+		if s.privileges(w, r) {
 			return
 		}
 	}
 	s.service.ServeMux.ServeHTTP(w, r)
+}
+
+// knows says whether a request is of a session that has not ended: vcsim lets others read.
+func (s *Server) knows(r *http.Request) bool {
+	c, err := r.Cookie(soap.SessionCookieName)
+	if err != nil {
+		return false
+	}
+	res, err := methods.SessionIsActive(r.Context(), s.Client, &types.SessionIsActive{This: *s.Client.ServiceContent.SessionManager, SessionID: c.Value, UserName: User})
+	return err == nil && res.Returnval
+}
+
+// Allow has every account have these privileges alone.
+func (s *Server) Allow(privileges ...string) { s.mu.Lock(); s.allowed = privileges; s.mu.Unlock() }
+
+// privileges answers which of them the account has: vcsim grants all.
+func (s *Server) privileges(w http.ResponseWriter, r *http.Request) bool {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if s.allowed == nil {
+		return false
+	}
+	b, err := io.ReadAll(r.Body)
+	call, bad := simulator.UnmarshalBody(types.TypeFunc(), b)
+	if err != nil || bad != nil {
+		http.Error(w, "what was that?", http.StatusBadRequest)
+		return true
+	}
+	var answer strings.Builder
+	for _, p := range call.Body.(*types.HasPrivilegeOnEntity).PrivId {
+		fmt.Fprintf(&answer, "<returnval>%t</returnval>", slices.Contains(s.allowed, p))
+	}
+	w.Header().Set("Content-Type", "text/xml; charset=utf-8")
+	fmt.Fprintf(w, envelope, `<HasPrivilegeOnEntityResponse xmlns="urn:vim25">`+answer.String()+`</HasPrivilegeOnEntityResponse>`)
+	return true
 }
 
 // Quiet keeps vcsim from logging every method and object that it does not have.
