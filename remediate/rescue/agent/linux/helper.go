@@ -120,7 +120,11 @@ func (r *rack) marks() (map[string][]string, error) {
 		if slices.ContainsFunc(passedOver, func(p string) bool { return strings.HasPrefix(name, p) }) {
 			continue
 		}
-		for _, mark := range diskMarks(filepath.Join(r.sysfs, "block", name)) {
+		at := filepath.Join(r.sysfs, "block", name)
+		for _, mark := range diskMarks(at) {
+			all[mark] = append(all[mark], name)
+		}
+		if mark := googleName(at, filepath.Join(r.dev, name)); mark != "" {
 			all[mark] = append(all[mark], name)
 		}
 	}
@@ -128,7 +132,7 @@ func (r *rack) marks() (map[string][]string, error) {
 }
 
 // diskMarks returns what a disk is known by: its serial number, as virtio, NVMe or SCSI have it,
-// and, on SCSI, its place as "lun:N", for platforms that set no serial number. Device names are
+// and, on SCSI, the name that its vendor gave it and its place as "lun:N", for platforms that set no serial number. Device names are
 // no mark: they follow the order in which disks come.
 func diskMarks(dir string) (marks []string) {
 	for _, file := range []string{"serial", "device/serial"} { // virtio, NVMe
@@ -142,6 +146,9 @@ func diskMarks(dir string) (marks []string) {
 		if s := printable(string(b[4:])); s != "" { // behind the head of the page
 			marks = append(marks, s)
 		}
+	}
+	if b, err := os.ReadFile(filepath.Join(dir, "device/vpd_pg83")); err == nil {
+		marks = append(marks, vendorNames(b)...)
 	}
 	if dev, err := filepath.EvalSymlinks(filepath.Join(dir, "device")); err == nil {
 		if place := strings.Split(filepath.Base(dev), ":"); len(place) == 4 { // host, channel, target, LUN

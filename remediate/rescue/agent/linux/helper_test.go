@@ -16,11 +16,12 @@ func TestDiskMarks(t *testing.T) {
 		"block/vda/serial": "unbrick-0123456789ab", "block/nvme0n1/device/serial": "vol0abc               \n",
 		"devices/2:0:3:1/vpd_pg80": "\x00\x80\x00\x14unbrick-cafecafecafe", "block/sdb/device": "->../../devices/2:0:3:1",
 		"devices/2:0:4:7/vpd_pg80": "\x00\x80\x00\x03\x01\x02\x03", "block/sdc/device": "->../../devices/2:0:4:7",
+		"devices/0:0:5:9/vpd_pg83": "\x00\x83\x00\x18\x02\x00\x00\x14unbrick-0000googleee", "block/sdg/device": "->../../devices/0:0:5:9",
 		"block/sdd/serial": "same", "block/sde/serial": "same", "block/sdf/size": "1", "block/loop0/serial": "unbrick-loop",
 	})
 	r := &rack{sysfs: dir, dev: filepath.Join(dir, "dev"), log: slog.New(slog.DiscardHandler)}
 	got, err := r.Disks(t.Context())
-	want := []string{"lun:1", "lun:7", "unbrick-0123456789ab", "unbrick-cafecafecafe", "vol0abc"}
+	want := []string{"lun:1", "lun:7", "lun:9", "unbrick-0000googleee", "unbrick-0123456789ab", "unbrick-cafecafecafe", "vol0abc"}
 	if err != nil || !slices.Equal(got, want) {
 		t.Errorf("%q, %v, want %q", got, err, want)
 	}
