@@ -11,11 +11,14 @@
 // backups and, for trusted launch, the vTPM's state that belongs to it; and nothing is left that
 // costs money.
 //
-// The stand-in is a copy, because Azure asks of an OS disk that the type of system, generation,
-// security type, purchase plan and encryption set fit the machine: a copy has them all, and az vm
-// repair proves that Azure swaps one in. Whether it takes an empty disk nobody says. A machine
-// that somebody starts while the stand-in is in it crashes as before; what it writes is lost.
-// The stand-in's name says whose it is.
+// The stand-in is a copy, because Azure asks of an OS disk that the type of system, generation and
+// security type are the machine's (MicrosoftDocs/SupportArticles-docs 214), and gives the security
+// type of trusted launch to no empty disk (Azure/azure-cli 22561), but to a copy of one that has
+// it (Azure/azure-sdk-for-python 30479). A machine that somebody starts while the stand-in is in
+// it crashes as before; what it writes is lost. The stand-in's name says whose it is.
+//
+// With Azure Disk Encryption no OS disk is swapped (MicrosoftDocs/azure-docs 56181): refused, like
+// whatever else Describe names, with what to do instead.
 //
 // # How it is known on the helper
 //
@@ -24,7 +27,8 @@
 // 10 on are used, so that no disk of the helper's own has the same. A helper on NVMe (v6 sizes)
 // shows no LUN and is passed over. Disks are attached and detached by their ids
 // ("Virtual Machines - Attach Detach Data Disks"), never by writing the helper's list of disks
-// anew: two who do that lose each other's.
+// anew: two who do that lose each other's (Azure/azure-cli 19568). A helper must not be restarted
+// while disks hang on it: it may start from one of them (SupportArticles-docs 643).
 //
 // # Long operations
 //
@@ -43,7 +47,7 @@
 //	Microsoft.Compute/disks/read
 //	Microsoft.Compute/disks/write
 //	Microsoft.Compute/disks/delete
-//	Microsoft.Compute/disks/beginGetAccess/action   (to copy a disk)
+//	Microsoft.Compute/disks/beginGetAccess/action   (a copy asks for it: MicrosoftDocs/azure-docs 11362)
 //	Microsoft.Compute/locations/operations/read
 //	Microsoft.Compute/snapshots/read, /write        (with snapshots)
 //	Microsoft.Compute/diskEncryptionSets/read       (with customer-managed keys)
@@ -55,8 +59,9 @@
 //
 // All of it against azuretest, whose checks are from Microsoft's documents and from issues in
 // which Azure's errors are quoted, and the whole way against the SDK's own fakes. No subscription
-// was at hand. In the first place not proved: attaching the OS disk of a trusted launch machine
-// to a helper without it; that disks/beginGetAccess is asked for.
+// was at hand. What to try first on one: the OS disk of a trusted launch machine, and one with a
+// purchase plan, as a data disk of a helper that has neither; how long an OS disk shows that it is
+// held after it was swapped out.
 package azure
 
 import (

@@ -11,16 +11,21 @@ import (
 	"unbrick/remediate/swap"
 )
 
-// tag is on all that unbrick makes, with the mark of the swap.
-const tag = "unbrick"
+// The tags of all that unbrick makes.
+const (
+	tag       = "unbrick"          // the mark of the swap
+	tagCopyOf = "unbrick-original" // name of the disk that it is a copy of, in the same group
+)
 
-func tags(e swap.Entry, what string) map[string]*string {
-	return map[string]*string{tag: to.Ptr(e.Mark), "unbrick-what": to.Ptr(what)}
+func tags(e swap.Entry, d *armcompute.Disk) map[string]*string {
+	return map[string]*string{tag: &e.Mark, tagCopyOf: d.Name}
 }
+
+const standInSuffix = "-standin"
 
 // standInID is the resource id of the stand-in of a swap.
 func standInID(e swap.Entry) (group, name, id string, err error) {
-	r, err := inGroupOf(e.Slot.Volume, "disks", e.Mark+"-standin")
+	r, err := inGroupOf(e.Slot.Volume, "disks", e.Mark+standInSuffix)
 	if err != nil {
 		return "", "", "", err
 	}
@@ -58,7 +63,9 @@ func (in *instance) standIn(ctx context.Context, e swap.Entry, vm *armcompute.Vi
 }
 
 // copyOf says what the stand-in has to be: of the cheapest storage that every machine takes, and
-// else as the disk that it stands in for, or Azure would not swap it in.
+// else as the disk that it stands in for, or Azure would not swap it in. System and generation
+// have to be said (MicrosoftDocs/SupportArticles-docs 338); the security type must not be, and is
+// that of the source (Azure/azure-cli 22561, Azure/azure-sdk-for-python 30479).
 func (in *instance) copyOf(ctx context.Context, e swap.Entry, vm *armcompute.VirtualMachine) (armcompute.Disk, error) {
 	d, err := in.disk(ctx, e.Slot.Volume)
 	if err != nil {
@@ -68,15 +75,12 @@ func (in *instance) copyOf(ctx context.Context, e swap.Entry, vm *armcompute.Vir
 	want := armcompute.Disk{
 		Location: d.Location, ExtendedLocation: d.ExtendedLocation, Zones: vm.Zones, // the machine's: a disk on several zones has none
 		SKU:  &armcompute.DiskSKU{Name: to.Ptr(armcompute.DiskStorageAccountTypesStandardSSDLRS)},
-		Tags: tags(e, "stands in for "+val(d.Name)+" while that is repaired"),
+		Tags: tags(e, d),
 		Properties: &armcompute.DiskProperties{
 			CreationData: &armcompute.CreationData{CreateOption: to.Ptr(armcompute.DiskCreateOptionCopy), SourceResourceID: &e.Slot.Volume},
 			OSType:       p.OSType, HyperVGeneration: p.HyperVGeneration, PurchasePlan: p.PurchasePlan, SupportedCapabilities: p.SupportedCapabilities,
 			NetworkAccessPolicy: to.Ptr(armcompute.NetworkAccessPolicyDenyAll), PublicNetworkAccess: to.Ptr(armcompute.PublicNetworkAccessDisabled),
 		},
-	}
-	if s := p.SecurityProfile; s != nil {
-		want.Properties.SecurityProfile = &armcompute.DiskSecurityProfile{SecurityType: s.SecurityType}
 	}
 	if c := p.Encryption; c != nil && val(c.DiskEncryptionSetID) != "" {
 		want.Properties.Encryption = &armcompute.Encryption{Type: c.Type, DiskEncryptionSetID: c.DiskEncryptionSetID}
@@ -145,7 +149,7 @@ func (in *instance) snap(ctx context.Context, e swap.Entry) error {
 		return err
 	}
 	p, err := in.snapshots.BeginCreateOrUpdate(source.Once(ctx), r.ResourceGroupName, r.Name, armcompute.Snapshot{
-		Location: d.Location, Tags: tags(e, "the disk "+val(d.Name)+" before it was repaired"),
+		Location: d.Location, Tags: tags(e, d),
 		Properties: &armcompute.SnapshotProperties{
 			CreationData: &armcompute.CreationData{CreateOption: to.Ptr(armcompute.DiskCreateOptionCopy), SourceResourceID: &e.Slot.Volume},
 			Incremental:  to.Ptr(true), NetworkAccessPolicy: to.Ptr(armcompute.NetworkAccessPolicyDenyAll), PublicNetworkAccess: to.Ptr(armcompute.PublicNetworkAccessDisabled),

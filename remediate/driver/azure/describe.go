@@ -128,6 +128,8 @@ var errEncrypted = errors.New("azure Disk Encryption is on: its key is in a key 
 func movable(d *armcompute.Disk) error {
 	p := d.Properties
 	switch {
+	case val(d.Tags[tag]) != "" && val(d.Tags[tagCopyOf]) != "" && strings.HasSuffix(val(d.Name), standInSuffix):
+		return fmt.Errorf("disk %s only stands in for %s, in a swap that this state does not know\nput it back with the state that does, or by hand: az vm update --ids %s --os-disk %s", val(d.Name), val(d.Tags[tagCopyOf]), val(d.ManagedBy), val(d.Tags[tagCopyOf]))
 	case p.EncryptionSettingsCollection != nil && val(p.EncryptionSettingsCollection.Enabled):
 		return errEncrypted
 	case val(p.MaxShares) > 1:

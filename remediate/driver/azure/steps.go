@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"strings"
 	"time"
 
 	"github.com/Azure/azure-sdk-for-go/sdk/azcore/runtime"
@@ -163,7 +164,18 @@ func (in *instance) lend(ctx context.Context, e swap.Entry, name string) error {
 			DiskID: &e.Slot.Volume, Lun: &lun, Caching: to.Ptr(armcompute.CachingTypesNone), DeleteOption: to.Ptr(armcompute.DiskDeleteOptionTypesDetach),
 		}},
 	}, nil)
-	return say(ctx, fmt.Sprintf("cannot hang %s on the helper %s", e.Slot.Name, name), wait(ctx, in.poll, p, err))
+	err = wait(ctx, in.poll, p, err)
+	what := fmt.Sprintf("cannot hang %s on the helper %s", e.Slot.Name, name)
+	var r *source.Refusal
+	if explained := source.Explain(err); ctx.Err() == nil && errors.As(explained, &r) {
+		switch {
+		case strings.Contains(r.Message, "maximum number of data disks"): // others will be put back
+			return in.later("%s: %w\na larger size takes more, and so do more helpers", what, explained)
+		case strings.Contains(r.Message, "A disk at LUN"): // another process took the place
+			return in.later("%s: %w", what, explained)
+		}
+	}
+	return say(ctx, what, err)
 }
 
 // recover takes the disk off the helper.

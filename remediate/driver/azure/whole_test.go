@@ -1,9 +1,13 @@
 package azure_test
 
 import (
+	"bytes"
 	"context"
+	"encoding/json"
 	"errors"
 	"fmt"
+	"io"
+	"net/http"
 	"strings"
 	"sync"
 	"testing"
@@ -175,4 +179,73 @@ func TestBadNames(t *testing.T) {
 	if _, err := d.Observe(t.Context(), target(host+"x")); err == nil || !strings.Contains(err.Error(), "was it deleted, or moved?") {
 		t.Error(err)
 	}
+}
+
+// A place that another process took in between is no end: another is taken.
+func TestPlaceTaken(t *testing.T) {
+	c := newCloud()
+	taken := -1
+	d, _, _ := newDriver(t, http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		if taken < 0 && strings.HasSuffix(r.URL.Path, "/attachDetachDataDisks") {
+			b, _ := io.ReadAll(r.Body)
+			var in struct {
+				Disks []struct{ Lun int } `json:"dataDisksToAttach"`
+			}
+			if err := json.Unmarshal(b, &in); err != nil {
+				t.Error(err)
+			}
+			taken = in.Disks[0].Lun
+			c.Change("unbrick-helper", func(m *azuretest.Machine) { m.Data = append(m.Data, azuretest.Hook{Disk: "tools_Data", Lun: taken}) })
+			r.Body = io.NopCloser(bytes.NewReader(b))
+		}
+		c.ServeHTTP(w, r)
+	}), nil)
+	whole(t, d, target(host))
+	if got := strings.Join(c.Booted("ws1_OsDisk"), " "); taken < 10 || got != "helper disk" {
+		t.Errorf("place %d was taken, and the disk booted %q", taken, got)
+	}
+}
+
+// A stand-in is never taken for the disk that it stands in for, whatever state was lost.
+func TestLostState(t *testing.T) {
+	c := newCloud()
+	d, _, _ := newDriver(t, c, nil)
+	if err := d.Enter(t.Context(), target(host), remediate.Image{}); err != nil {
+		t.Fatal(err)
+	}
+	other, _, _ := newDriver(t, c, nil)
+	n := c.Actions()
+	for what, err := range map[string]error{
+		"observe": func() error { _, err := other.Observe(t.Context(), target(host)); return err }(),
+		"enter":   other.Enter(t.Context(), target(host), remediate.Image{}),
+	} {
+		if err == nil || !strings.Contains(err.Error(), "--os-disk ws1_OsDisk") {
+			t.Errorf("%s: %v", what, err)
+		}
+	}
+	if c.Actions() != n {
+		t.Errorf("%d changes were made", c.Actions()-n)
+	}
+	if err := d.Leave(t.Context(), target(host), remediate.Posture{}); err != nil {
+		t.Error(err)
+	}
+}
+
+// BenchmarkWay is a host's whole way over a cloud whose operations last two requests: what it
+// takes beside them.
+func BenchmarkWay(b *testing.B) {
+	c, calls := newCloud(), 0
+	d, _, _ := newDriver(b, http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) { calls++; c.ServeHTTP(w, r) }), nil)
+	for b.Loop() {
+		if _, err := d.Observe(b.Context(), target(host)); err != nil {
+			b.Fatal(err)
+		}
+		if err := d.Enter(b.Context(), target(host), remediate.Image{}); err != nil {
+			b.Fatal(err)
+		}
+		if err := persist(func() error { return d.Leave(b.Context(), target(host), remediate.Posture{}) }); err != nil {
+			b.Fatal(err)
+		}
+	}
+	b.ReportMetric(float64(calls)/float64(b.N), "calls/host")
 }

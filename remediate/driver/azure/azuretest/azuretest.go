@@ -45,6 +45,7 @@ type Machine struct {
 	Data                        []Hook
 	Power                       string // running if empty
 	State                       string // of provisioning; Succeeded if empty
+	Most                        int    // data disks that its size can have; any if 0
 
 	Properties map[string]any // more of them
 	Top        map[string]any // beside them: plan, managedBy, resources

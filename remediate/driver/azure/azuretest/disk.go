@@ -75,6 +75,8 @@ func (c *Cloud) create(r *http.Request, kind string, among *[]*Disk, d *Disk, gr
 		return nil, fault(404, "ResourceNotFound", "The source %s of the copy was not found.", id)
 	case in.Location != from.Location: // "Disks - Create Or Update": a copy is in the region of its source
 		return nil, fault(400, "BadRequest", "A copy is in the region of its source.")
+	case in.Properties["securityProfile"] != nil: // Azure/azure-cli 22561
+		return nil, fault(400, "BadRequest", "Security Type 'TrustedLaunch' is not supported for CreateOption 'Copy'. Supported create options are FromImage, Import, ImportSecure, UploadPreparedSecure.")
 	case d != nil:
 		return nil, fault(409, "PropertyChangeNotAllowed", "Changing property 'disk.creationData' is not allowed.")
 	}
@@ -91,12 +93,14 @@ func (c *Cloud) create(r *http.Request, kind string, among *[]*Disk, d *Disk, gr
 	if len(in.Zones) > 0 {
 		d.Zone = in.Zones[0]
 	}
-	for _, p := range []string{"osType", "hyperVGeneration", "securityProfile", "encryption", "purchasePlan"} {
+	d.Properties["hyperVGeneration"] = "V1" // MicrosoftDocs/SupportArticles-docs 338: unless it is said
+	for _, p := range []string{"osType", "hyperVGeneration", "encryption", "purchasePlan"} {
 		if said, ok := in.Properties[p]; ok {
 			d.Properties[p] = said
-		} else if kind == "snapshots" && from.Properties[p] != nil {
-			d.Properties[p] = from.Properties[p]
 		}
+	}
+	if from.Properties["securityProfile"] != nil { // Azure/azure-sdk-for-python 30479
+		d.Properties["securityProfile"] = from.Properties["securityProfile"]
 	}
 	*among = append(*among, d)
 	w := c.begin(func() *Fault { d.made = "Succeeded"; return nil })

@@ -197,8 +197,10 @@ func (c *Cloud) swappable(m *Machine, d *Disk, name, create string) *Fault {
 		return fault(409, "OperationNotAllowed", "Disk '%s' is not ready.", d.Name)
 	case d.Location != m.Location || d.Zone != m.Zone: // "Availability zones": a zonal disk is for machines of its zone
 		return fault(400, "BadRequest", "Disk '%s' cannot be attached to the VM because it is in another location or zone.", d.Name)
-	case has != nil && (d.Properties["osType"] != has.Properties["osType"] || d.Properties["hyperVGeneration"] != has.Properties["hyperVGeneration"]):
-		return fault(400, "BadRequest", "Disk '%s' is of another operating system or generation.", d.Name)
+	case has != nil && d.Properties["osType"] != has.Properties["osType"]: // Azure/azure-cli 18040: it has to be an OS disk
+		return fault(409, "OperationNotAllowed", "Disk '%s' is of another operating system.", d.Name)
+	case has != nil && d.Properties["hyperVGeneration"] != has.Properties["hyperVGeneration"]: // MicrosoftDocs/SupportArticles-docs 214
+		return fault(409, "PropertyChangeNotAllowed", "Swapping OS Disk is not supported since HyperVisor property on the OSDisk and VM do not match.")
 	case has != nil && fmt.Sprint(d.Properties["securityProfile"]) != fmt.Sprint(has.Properties["securityProfile"]): // Azure/azure-sdk-for-net 37285: security type
 		return fault(400, "BadRequest", "Disk '%s' is of another security type.", d.Name)
 	case has != nil && has.Properties["encryptionSettingsCollection"] != nil: // MicrosoftDocs/azure-docs 56181
@@ -243,7 +245,9 @@ func (c *Cloud) attachDetach(r *http.Request, m *Machine) (*reply, *Fault) {
 	case want.Lun == nil || *want.Lun < 0 || *want.Lun > 63:
 		return nil, fault(400, "InvalidParameter", "The value of parameter dataDisk.lun is out of range.")
 	case slices.ContainsFunc(m.Data, func(h Hook) bool { return h.Lun == *want.Lun }):
-		return nil, fault(409, "InvalidParameter", "A disk with LUN %d is attached to VM %s already.", *want.Lun, m.Name)
+		return nil, fault(400, "InvalidParameter", "A disk at LUN %d already exists.", *want.Lun) // openshift/openshift-azure 83
+	case m.Most > 0 && len(m.Data) >= m.Most: // kubernetes-sigs/azuredisk-csi-driver 436
+		return nil, fault(409, "OperationNotAllowed", "The maximum number of data disks allowed to be attached to a VM of this size is %d.", m.Most)
 	}
 	d.by = m.id()
 	m.Data = append(m.Data, Hook{Disk: d.Name, Lun: *want.Lun, Caching: want.Caching, Create: "Attach", Delete: want.DeleteOption})
