@@ -2,6 +2,7 @@ package inventory
 
 import (
 	"net"
+	"net/netip"
 	"slices"
 	"strings"
 )
@@ -19,13 +20,19 @@ func controller(address string) string {
 	return strings.Trim(a, "[]")
 }
 
+// isLoopback says that a host is this machine: in a lab Windows and BMCs all answer there.
+func isLoopback(host string) bool {
+	ip, err := netip.ParseAddr(host)
+	return host == "localhost" || err == nil && ip.IsLoopback()
+}
+
 // putBMCsAside takes the addresses of BMCs away that a source has for those of Windows. A row
 // that is nothing but such an address, as a DHCP server has one for every BMC, is no host.
 func (m *merger) putBMCsAside() {
 	bmcs := map[string]int32{} // address: a row that has it as a way in
 	for i := range m.rows.n {
 		for _, r := range m.rows.at(int32(i)).Routes {
-			if a := controller(r.Address); slices.Contains(managed, r.Driver) && a != "" {
+			if a := controller(r.Address); slices.Contains(managed, r.Driver) && a != "" && !isLoopback(a) {
 				if _, ok := bmcs[a]; !ok {
 					bmcs[a] = int32(i)
 				}

@@ -77,6 +77,7 @@ func load(c *cli.Context, cfg *config, keep bool) (*inventory.Fleet, error) {
 		return nil, err
 	}
 	out := map[inventory.State]int{}
+	cfg.unused = nil
 	fleet.Hosts = slices.DeleteFunc(fleet.Hosts, func(h inventory.Host) bool {
 		if h.State != "" {
 			out[h.State]++
@@ -197,7 +198,7 @@ func parseOnly(selector string) (*inventory.Selector, error) {
 		return nil, nil
 	}
 	sel, err := inventory.ParseSelector(selector)
-	return sel, hinted(err, "write --only 'site=SYD,AKL tier=critical'")
+	return sel, hinted(err, "write --only 'site == \"SYD\" && tier == \"critical\"', or --only 'site=SYD,AKL tier=critical'")
 }
 
 // hostNamed returns the host of that name, in any case.

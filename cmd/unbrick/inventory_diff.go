@@ -3,6 +3,7 @@ package main
 import (
 	"fmt"
 	"io"
+	"os"
 	"time"
 
 	"github.com/urfave/cli/v2"
@@ -85,7 +86,7 @@ func hostsNow(c *cli.Context, cfg *config) ([]inventory.Host, error) {
 	if old != nil {
 		defer old.Close()
 	}
-	g, err := gather(c, cfg, order, old, func(namedSource) bool { return true })
+	g, err := gather(c, os.TempDir(), order, old, func(namedSource) bool { return true })
 	if err != nil {
 		return nil, err
 	}

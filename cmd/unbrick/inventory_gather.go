@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"io/fs"
+	"os"
 	"path/filepath"
 	"strings"
 	"sync"
@@ -49,9 +50,10 @@ type gathering struct {
 const mostAtOnce = 8
 
 // gather asks the sources that ask picks, all at once, and takes the others from old, if it is
-// there. A source that cannot be read is no error as long as one can be.
-func gather(c *cli.Context, cfg *config, order []namedSource, old *saved.Fleet, ask func(namedSource) bool) (*gathering, error) {
-	w := saved.NewWriter(filepath.Dir(cfg.fleetFile()))
+// there. A source that cannot be read is no error as long as one can be. What is to be published
+// has to be gathered in the folder of its file.
+func gather(c *cli.Context, dir string, order []namedSource, old *saved.Fleet, ask func(namedSource) bool) (*gathering, error) {
+	w := saved.NewWriter(dir)
 	defer w.Close()
 	g := &gathering{order: order, asked: map[string]bool{}, failed: map[string]error{}}
 	p := newReadings(c.App.ErrWriter)
@@ -165,21 +167,32 @@ func loadable(c *cli.Context, cfg *config, keep bool) (*gathering, error) {
 		return nil, err
 	}
 	old, err := openSaved(cfg)
-	if err != nil {
+	if err != nil && !c.Bool("refresh") {
 		return nil, err
+	}
+	if err != nil {
+		say(c, "warning: %v; it is made anew", err)
 	}
 	if old != nil {
 		defer old.Close()
 	}
 	refresh := old == nil || c.Bool("refresh")
-	g, err := gather(c, cfg, order, old, func(s namedSource) bool { return refresh || s.Local || stale(old, s) })
+	dir := os.TempDir()
+	publish := c.Bool("refresh") || keep && old == nil
+	if publish {
+		dir = filepath.Dir(cfg.fleetFile())
+	}
+	g, err := gather(c, dir, order, old, func(s namedSource) bool { return refresh || s.Local || stale(old, s) })
 	if err != nil {
 		return nil, err
 	}
-	if c.Bool("refresh") || keep && old == nil {
-		err = g.Publish(cfg.fleetFile())
+	if publish {
+		if err := g.Publish(cfg.fleetFile()); err != nil {
+			g.Close()
+			return nil, err
+		}
 	}
-	return g, err
+	return g, nil
 }
 
 // sayAge says how old the rows are, and what is missing.

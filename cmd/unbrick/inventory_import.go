@@ -3,6 +3,7 @@ package main
 import (
 	"fmt"
 	"maps"
+	"path/filepath"
 	"slices"
 	"text/tabwriter"
 	"time"
@@ -61,6 +62,11 @@ func inventoryImport(c *cli.Context) error {
 	if !cfg.hasFleet() {
 		return usage("unbrick init writes one; the README describes sources:", "no sources: and no inventory: in the configuration")
 	}
+	if c.String("run") != "" {
+		if err := stateExists(cfg.State); err != nil {
+			return err
+		}
+	}
 	if err := cfg.readPlaces(time.Now()); err != nil {
 		return err
 	}
@@ -110,7 +116,7 @@ func importAll(c *cli.Context, cfg *config, old *saved.Fleet) (*gathering, *inve
 	if err != nil {
 		return nil, nil, err
 	}
-	g, err := gather(c, cfg, order, old, func(namedSource) bool { return true })
+	g, err := gather(c, filepath.Dir(cfg.fleetFile()), order, old, func(namedSource) bool { return true })
 	if err != nil {
 		return nil, nil, err
 	}

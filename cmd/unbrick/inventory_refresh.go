@@ -81,9 +81,6 @@ type refreshReport struct {
 
 // refreshRun takes a fleet into a run of the state.
 func refreshRun(c *cli.Context, cfg *config, fleet *inventory.Fleet, run string) (*refreshReport, error) {
-	if err := stateExists(cfg.State); err != nil {
-		return nil, err
-	}
 	store, err := openStore(c, cfg)
 	if err != nil {
 		return nil, err
