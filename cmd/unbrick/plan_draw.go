@@ -192,10 +192,11 @@ type chart struct {
 	DueX                                  float64 // 0: none
 	Ticks                                 []tick
 	Text                                  string
+	Most                                  string // at the top of the axis
 }
 
 func newChart(c curve, from time.Time) chart {
-	g := chart{curve: c, Width: 340, Height: 190, Left: 46, Right: 330, Top: 26, Base: 166}
+	g := chart{curve: c, Width: 340, Height: 190, Left: 46, Right: 330, Top: 26, Base: 166, Most: few(c.Hosts)}
 	x := scale(from, c.Until, float64(g.Left), float64(g.Right))
 	px := func(i int) float64 {
 		return float64(g.Left) + float64(i)/curvePoints*float64(g.Right-g.Left)
@@ -212,11 +213,29 @@ func newChart(c curve, from time.Time) chart {
 		fmt.Fprintf(&band, "L%.1f %.1f", px(i), py(c.Low[i]))
 	}
 	g.Line, g.Band, g.Ticks = line.String(), band.String()+"z", ticks(from, c.Until, x, 5)
+	for i := range g.Ticks {
+		if g.Ticks[i].X > float64(g.Right-18) {
+			g.Ticks[i].Text = "" // half of it would be outside
+		}
+	}
 	if !c.Due.IsZero() {
 		g.DueX = x(c.Due)
 		g.Text = "opens " + c.Due.Format("Mon 15:04 MST")
 	}
 	return g
+}
+
+// few writes a number of hosts in at most five letters: "99999", "850k", "1.2M".
+func few(n int) string {
+	switch {
+	case n < 100_000:
+		return fmt.Sprint(n)
+	case n < 999_500:
+		return fmt.Sprintf("%.0fk", float64(n)/1e3)
+	case n < 9_950_000:
+		return fmt.Sprintf("%.1fM", float64(n)/1e6)
+	}
+	return fmt.Sprintf("%.0fM", float64(n)/1e6)
 }
 
 // letter begins a path, or goes on with it.

@@ -154,3 +154,25 @@ func TestPlanServes(t *testing.T) {
 		}
 	}
 }
+
+// What stands beside a chart is not cut off, however many hosts there are.
+func TestChartText(t *testing.T) {
+	for n, want := range map[int]string{0: "0", 99_999: "99999", 100_000: "100k", 999_499: "999k", 999_500: "1.0M", 1_234_567: "1.2M",
+		9_949_999: "9.9M", 9_950_000: "10M", 85_000_000: "85M"} {
+		if got := few(n); got != want {
+			t.Errorf("%d is %s, want %s", n, got, want)
+		}
+	}
+	from := time.Date(2024, 7, 19, 0, 0, 0, 0, time.UTC)
+	for hours := range 200 {
+		g := newChart(curve{Hosts: 8_500_000, Until: from.Add(time.Duration(hours+1)*time.Hour + time.Minute)}, from)
+		for _, k := range g.Ticks {
+			if k.Text != "" && k.X+18 > float64(g.Right) {
+				t.Fatalf("%q at %.0f of %d", k.Text, k.X, g.Right)
+			}
+		}
+		if g.Most != "8.5M" {
+			t.Error(g.Most)
+		}
+	}
+}
