@@ -118,7 +118,7 @@ func TestPostgres(t *testing.T) {
 	t.Parallel()
 	c := newCluster(t)
 	for name, test := range map[string]func(*testing.T, *cluster, string){
-		"verdicts": postgresVerdicts, "share": postgresShare, "rings": postgresRings, "takeover": postgresTakeOver,
+		"verdicts": postgresVerdicts, "share": postgresShare, "rings": postgresRings, "refresh": postgresRefresh, "takeover": postgresTakeOver,
 		"one name": postgresOneName, "killed": postgresKilled, "silent": postgresSilent("jump-b"), "silent, one name": postgresSilent("jump-a"),
 	} {
 		dsn := c.database(t, strings.NewReplacer(" ", "", ",", "").Replace(name))

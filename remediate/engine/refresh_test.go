@@ -105,8 +105,13 @@ func TestRefresh(t *testing.T) {
 // A domain controller that the fleet turns out to have holds the hosts of its site, those that are
 // new too.
 func TestRefreshGates(t *testing.T) {
+	refreshGates(t, openTest(t, filepath.Join(t.TempDir(), "unbrick.db")))
+}
+
+func postgresRefresh(t *testing.T, _ *cluster, dsn string) { refreshGates(t, openTest(t, dsn)) }
+
+func refreshGates(t *testing.T, s *Store) {
 	ctx := context.Background()
-	s := openTest(t, filepath.Join(t.TempDir(), "unbrick.db"))
 	if _, err := s.Begin(ctx, Run{FleetDigest: "f"}, hostsNow(host("a", "SYD", "first"), host("m", "MEL", "first"))); err != nil {
 		t.Fatal(err)
 	}
@@ -115,8 +120,10 @@ func TestRefreshGates(t *testing.T) {
 	if _, err := s.Refresh(ctx, "", "g", hostsNow(host("b", "SYD", "first"), dc, host("a", "SYD", "first"), host("m", "MEL", "first"))); err != nil {
 		t.Fatal(err)
 	}
-	if _, err := s.Refresh(ctx, "", "h", hostsNow(host("c", "SYD", "first"), host("n", "MEL", "first"))); err != nil {
-		t.Fatal(err)
+	gone := host("m", "MEL", "first")
+	gone.State = inventory.Retired
+	if r, err := s.Refresh(ctx, "", "h", hostsNow(host("c", "SYD", "first"), host("n", "MEL", "first"), gone)); err != nil || len(r.Unused) != 1 {
+		t.Fatal(r, err)
 	}
 	rows, err := s.db().Query(`SELECT host FROM hosts WHERE held = 1 ORDER BY host`)
 	if err != nil {
