@@ -96,7 +96,7 @@ func (in *instance) label() string {
 // swappable says why an instance must not be stopped, or not lose its volume for a while.
 func (in *instance) swappable(ctx context.Context) error {
 	tags := source.Tags(in.seen.Tags)
-	accepts := strings.FieldsFunc(tags[AcceptTag], func(c rune) bool { return c == ' ' || c == ',' || c == '/' })
+	accepts := strings.FieldsFunc(tags[AcceptTag], func(c rune) bool { return c == ' ' || c == ',' })
 	accept := func(word string) string {
 		return fmt.Sprintf("then tag it: aws ec2 create-tags --region %s --resources %s --tags Key=%s,Value=%s", in.name, in.id, AcceptTag, word)
 	}
@@ -194,10 +194,20 @@ func (in *instance) may(ctx context.Context, volume string) error {
 			return err
 		},
 	} {
-		if err := ask(); source.Code(err) != "DryRunOperation" {
+		if err := ask(); !granted(source.Code(err)) {
 			return in.say(ctx, "cannot swap the volume of "+in.id+", so it is not stopped", err)
 		}
 	}
 	in.allowed = true
 	return nil
+}
+
+// granted says that the answer to a dry run means that the right is there: EC2 looked at it, and
+// perhaps at how things stand too.
+func granted(code string) bool {
+	switch code {
+	case "DryRunOperation", "IncorrectState", "IncorrectInstanceState", "VolumeInUse", "OperationNotPermitted", "UnsupportedOperation":
+		return true
+	}
+	return false
 }

@@ -232,7 +232,7 @@ func TestUndone(t *testing.T) {
 		t.Fatal(err)
 	}
 	err := d.Leave(t.Context(), target(where+"/"+id), remediate.Posture{})
-	if err == nil || !strings.Contains(err.Error(), "(Client.InternalError)\nlook whether the key key-1 is enabled") || s.Calls()["StartInstances"] != 2 {
+	if err == nil || !strings.Contains(err.Error(), "(Client.InternalError)\nlook whether the key key-1 is enabled") || s.Calls()["StartInstances"] != 4 {
 		t.Errorf("%v, %v", err, s.Calls())
 	}
 }

@@ -2,6 +2,7 @@ package ec2_test
 
 import (
 	"fmt"
+	"strings"
 	"testing"
 	"time"
 
@@ -55,6 +56,9 @@ func newPlatform(line *swaptest.Line, change func(*ec2.Options)) swap.Platform {
 func TestDriver(t *testing.T) {
 	swaptest.Run(t, func(t *testing.T) swaptest.Rig {
 		s := ec2test.New(where)
+		if strings.Contains(t.Name(), "/Snapshot/") {
+			s.Steps = 1 // what is seen under way the plain run has had
+		}
 		id, volume := s.Launch(windows(ec2test.Instance{Tags: map[string]string{"Name": "WS-1", "Owner": "ann"}}), ec2test.Volume{Key: "arn:aws:kms:key/1", Tags: map[string]string{"Backup": "daily"}})
 		help := helper(s, ec2test.Instance{})
 		line := newLine(t, s)

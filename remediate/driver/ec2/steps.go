@@ -20,7 +20,7 @@ import (
 // eventually consistent, and who looks too early would do the step again.
 func (in *instance) Do(ctx context.Context, step swap.Step, e swap.Entry, helper string) error {
 	was := in.state
-	if in.done[step] >= repeats(step) {
+	if in.done[step] >= repeats {
 		return in.undone(step, e)
 	}
 	err := in.request(ctx, step, e, helper)
@@ -29,14 +29,14 @@ func (in *instance) Do(ctx context.Context, step swap.Step, e swap.Entry, helper
 	}
 	looks := settled
 	switch code := source.Code(err); {
-	case err == nil || behind(code):
+	case err == nil || behind(step, code):
 	case unclear(err, code): // done or not: a look tells
 		looks = lost
 	default:
 		return in.say(ctx, in.task(step, e), err)
 	}
 	changed, seen := in.changed(ctx, e, was, looks)
-	if changed {
+	if changed && err == nil {
 		in.done[step]++
 	}
 	switch {
@@ -53,14 +53,9 @@ func (in *instance) Do(ctx context.Context, step swap.Step, e swap.Entry, helper
 	return &remediate.RetryError{After: 10 * time.Second, Err: fmt.Errorf("%s: EC2 took the request, and does not show anything of it", in.task(step, e))}
 }
 
-// repeats is how often a step may be done during one call: one that hangs is done again, by
-// force.
-func repeats(step swap.Step) int {
-	if step == swap.Stop || step == swap.Recover {
-		return 2
-	}
-	return 1
-}
+// repeats is how often EC2 may take a step during one call: one that hangs is done again, by
+// force, and so is one that a late read says was not done.
+const repeats = 3
 
 // undone says that EC2 took a step, and undid it: so it does when it cannot use the key of an
 // encrypted volume.
@@ -94,12 +89,16 @@ func (in *instance) changed(ctx context.Context, e swap.Entry, was swap.State, l
 	return false, nil
 }
 
-// behind says that EC2 refuses because things are not as they were seen: what was asked for may
-// be done already.
-func behind(code string) bool {
+// behind says that EC2 refuses a step because things are not as they were seen: it may be done
+// already, or what came before it is not through.
+func behind(step swap.Step, code string) bool {
 	switch code {
 	case "IncorrectState", "IncorrectInstanceState", "VolumeInUse", "InvalidAttachment.NotFound":
 		return true
+	case "OperationNotPermitted": // the root of an instance that does not stand still yet
+		return step == swap.Release
+	case "InvalidParameterValue": // no volume at the root
+		return step == swap.Start
 	}
 	return false
 }
