@@ -279,16 +279,22 @@ func TestNoCapacity(t *testing.T) {
 	}
 }
 
-// A snapshot stays when all is done, and the command that removes it is known.
+// A snapshot stays when all is done, and the command that removes it is known. The disk of a
+// region goes the same way.
 func TestSnapshot(t *testing.T) {
 	s := newServer()
+	s.AddInstance(gcetest.Instance{Zone: zone, Name: "ws2", Regional: true})
+	before := s.View()
 	b := newBench(t, s, nil, func(o *swap.Options) { o.Snapshot = true })
-	if err := b.through(t, "ws1"); err != nil {
+	if err := b.through(t, "ws2"); err != nil {
 		t.Fatal(err)
 	}
 	all, err := swap.NewJournal(b.records).All(t.Context())
-	if err != nil || len(all) != 1 || strings.Join(s.Snapshots(), " ") != all[0].Mark {
+	if err != nil || len(all) != 1 || strings.Join(s.Snapshots(), " ") != all[0].Mark || all[0].Slot.Volume != "projects/corp-prod/regions/europe-west1/disks/ws2" {
 		t.Fatalf("%+v, %v, snapshots %q", all, err, s.Snapshots())
+	}
+	if s.Pass(); s.View() != before {
+		t.Errorf("it was\n%s\nand is\n%s", before, s.View())
 	}
 	if want := "gcloud compute snapshots delete " + all[0].Mark + " --project=corp-prod --quiet"; gce.Removal(all[0]) != want {
 		t.Errorf("%q, want %q", gce.Removal(all[0]), want)
@@ -328,5 +334,52 @@ func TestAddress(t *testing.T) {
 	}
 	if _, err := gce.New(gce.Options{Endpoint: "http://compute.example/v1"}); err == nil {
 		t.Error("tokens would go out in the clear")
+	}
+}
+
+// What was begun and not heard of is found again, by the operation or by the request, and not
+// run into: the next call does it, whether it goes on or puts everything back.
+func TestFoundAgain(t *testing.T) {
+	enter := func(r swaptest.Rig, d *swap.Driver) error {
+		return d.Enter(t.Context(), r.Target(), remediate.Image{})
+	}
+	start := func() (*gcetest.Server, swaptest.Rig, *swap.Driver) {
+		s := newServer()
+		r := rig(t, s)
+		return s, r, swap.New(swap.Options{Way: "gce", Platform: r.Platform, Desk: &swaptest.Desk{}, Records: &rescue.MemRecords{}, Every: time.Millisecond})
+	}
+	s, r, d := start()
+	if err := enter(r, d); err != nil {
+		t.Fatal(err)
+	}
+	actions, again := s.Actions(), 0
+	for n, changes := range r.Line.Requests() {
+		if !changes {
+			continue
+		}
+		s, r, d := start()
+		r.Line.Cut(n, drivertest.LostAfter)
+		if err := enter(r, d); err == nil {
+			t.Errorf("request %d: nobody missed its answer", n)
+		}
+		if err := enter(r, d); err != nil || s.Actions() != actions {
+			t.Errorf("request %d: %v; %d operations, want %d", n, err, s.Actions(), actions)
+		}
+		_, r, d = start()
+		r.Line.Cut(n, drivertest.Death)
+		_ = enter(r, d)
+		r.Line.Revive()
+		if err := d.Leave(t.Context(), r.Target(), remediate.Posture{}); err != nil {
+			again++ // the disk came to the helper after all
+			if err := d.Leave(t.Context(), r.Target(), remediate.Posture{}); err != nil {
+				t.Errorf("request %d: %v", n, err)
+			}
+		}
+		if left := r.Left(); left != "" {
+			t.Errorf("request %d: %s", n, left)
+		}
+	}
+	if again > 1 {
+		t.Errorf("%d times the first try to put it back ran into what was under way", again)
 	}
 }

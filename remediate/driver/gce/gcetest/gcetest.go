@@ -53,6 +53,7 @@ const root = "https://www.googleapis.com/compute/v1/"
 // An Instance is one that AddInstance makes: it runs and starts from a disk of its own.
 type Instance struct {
 	Zone, Name string
+	Regional   bool   // its boot disk is one of the region
 	Disk       Object // laid over what the boot disk is
 	Attached   Object // laid over how it hangs
 	More       Object // laid over the instance
@@ -65,6 +66,9 @@ func (s *Server) AddInstance(i Instance) {
 	s.ids += 2
 	zone := fmt.Sprintf("projects/%s/zones/%s", s.Project, i.Zone)
 	link, disk := zone+"/instances/"+i.Name, zone+"/disks/"+i.Name
+	if i.Regional {
+		disk = fmt.Sprintf("projects/%s/regions/%s/disks/%s", s.Project, regionOf(i.Zone), i.Name)
+	}
 	s.disks[disk] = overlay(Object{"id": fmt.Sprint(4000000000000000000 + s.ids), "name": i.Name, "selfLink": root + disk, "status": "READY", "users": []any{root + link}}, i.Disk)
 	s.instances[i.Zone+"/"+i.Name] = overlay(Object{
 		"id": fmt.Sprint(4000000000000000001 + s.ids), "name": i.Name, "zone": root + zone, "selfLink": root + link, "status": "RUNNING", "machineType": root + zone + "/machineTypes/n2-standard-4",
@@ -73,6 +77,8 @@ func (s *Server) AddInstance(i Instance) {
 			"boot": true, "autoDelete": true, "interface": "SCSI"}, i.Attached)},
 	}, i.More)
 }
+
+func regionOf(zone string) string { return zone[:strings.LastIndexByte(zone, '-')] }
 
 func overlay(o, over Object) Object {
 	maps.Copy(o, over)

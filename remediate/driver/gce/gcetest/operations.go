@@ -9,7 +9,7 @@ import (
 )
 
 // takes is how many requests pass until an operation is done.
-const takes = 4
+const takes = 12
 
 // An operation is a change under way (reference, zoneOperations).
 type operation struct {
@@ -196,7 +196,7 @@ func (s *Server) attach(r *http.Request, on Object, status string) (func() strin
 	switch {
 	case d == nil:
 		return nil, notFound(source)
-	case !strings.Contains(source, "/zones/"+zone+"/"):
+	case !strings.Contains(source, "/zones/"+zone+"/") && !strings.Contains(source, "/regions/"+regionOf(zone)+"/"):
 		return nil, invalid("disk.source", source)
 	case body["type"] != "PERSISTENT" || body["mode"] != "READ_WRITE" && body["mode"] != "READ_ONLY":
 		return nil, invalid("mode", fmt.Sprint(body["mode"]))
