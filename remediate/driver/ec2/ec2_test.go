@@ -3,7 +3,11 @@ package ec2_test
 import (
 	"context"
 	"errors"
+	"fmt"
 	"maps"
+	"os"
+	"path/filepath"
+	"slices"
 	"strings"
 	"sync"
 	"testing"
@@ -207,6 +211,19 @@ func TestForced(t *testing.T) {
 	}
 }
 
+// Reads that now and then show what was before the last change lead nobody astray.
+func TestFlap(t *testing.T) {
+	for every := 2; every <= 5; every++ {
+		s, d, _, tg, volume := way(t, ec2test.Instance{}, nil)
+		s.Flap = every
+		before := s.Volume(volume).Attachment
+		through(t, d, tg)
+		if v := s.Volume(volume); v.Attachment != before || !slices.Equal(v.Booted, []string{"helper", "disk"}) {
+			t.Errorf("every %d: %+v", every, v)
+		}
+	}
+}
+
 // A volume that the helper's kernel does not let go of is forced off it.
 func TestStuck(t *testing.T) {
 	s, d, _, tg, volume := way(t, ec2test.Instance{}, func(o *ec2.Options) { o.Patience = 5 * time.Millisecond })
@@ -309,5 +326,36 @@ func TestSnapshot(t *testing.T) {
 	e.Address += "?profile=prod"
 	if got := ec2.Removal(e); strings.Count(got, "--profile 'prod'") != 2 {
 		t.Error(got)
+	}
+}
+
+// An address may name the account by a profile of ~/.aws, which says the region and the key:
+// those of the environment are another account's.
+func TestProfile(t *testing.T) {
+	s := ec2test.New(where)
+	helper(s, ec2test.Instance{})
+	id, _ := s.Launch(windows(ec2test.Instance{}), ec2test.Volume{})
+	line := newLine(t, s)
+	file := filepath.Join(t.TempDir(), "config")
+	text := fmt.Sprintf("[profile prod]\nregion = %s\naws_access_key_id = %s\naws_secret_access_key = %s\n", where, s.Key, s.Secret)
+	if err := os.WriteFile(file, []byte(text), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	t.Setenv("AWS_CONFIG_FILE", file)
+	t.Setenv("AWS_ACCESS_KEY_ID", "AKIDOTHER")
+	t.Setenv("AWS_REGION", "eu-west-1")
+	d, _ := newDriver(newPlatform(line, nil), &swaptest.Desk{})
+	if _, err := d.Observe(t.Context(), target(id+"?profile=prod")); err == nil {
+		t.Error("AWS_REGION does not count before the region of the profile, as it does for Amazon's own tools")
+	}
+	t.Setenv("AWS_REGION", "")
+	for _, address := range []string{id + "?profile=prod", where + "/" + id + "?profile=prod"} {
+		d, _ := newDriver(newPlatform(line, nil), &swaptest.Desk{})
+		if _, err := d.Observe(t.Context(), target(address)); err != nil {
+			t.Errorf("%s: %v", address, err)
+		}
+	}
+	if _, err := d.Observe(t.Context(), target(where+"/"+id)); err == nil || !strings.Contains(err.Error(), "AuthFailure") || strings.Contains(err.Error(), s.Secret) {
+		t.Errorf("%v", err)
 	}
 }

@@ -83,6 +83,5 @@ func TestDriver(t *testing.T) {
 // shown is all that the server knows of an instance, its volume and a helper, but what happened.
 func shown(s *ec2test.Server, id, volume, help string) string {
 	v := s.Volume(volume)
-	v.Booted = nil
-	return fmt.Sprintf("%s %v %+v %s", s.Instance(id).State, s.Instance(id).Tags, v, s.Instance(help).State)
+	return fmt.Sprintf("%s %v %s %v %+v %s", s.Instance(id).State, s.Instance(id).Tags, v.Key, v.Tags, v.Attachment, s.Instance(help).State)
 }

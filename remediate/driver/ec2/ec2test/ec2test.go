@@ -40,9 +40,10 @@ type Instance struct {
 	NoKey                 bool // it cannot use the key of its volume: it starts, and stops again
 	Hidden                int  // so many reads do not show it yet
 
-	to    string // the state it goes to
-	left  int    // reads until then
-	shown string // the state that reads show
+	to         string // the state it goes to
+	left       int    // reads until then
+	shown, old string // the state that reads show, and showed before
+	reads      int
 }
 
 // A Volume is one EBS volume.
@@ -55,8 +56,9 @@ type Volume struct {
 	Stuck      bool     // it leaves an instance that runs only when it is forced
 	Booted     []string // "disk" for each start from it, "helper" for each time it was hung on another instance
 
-	left  int
-	shown Attachment
+	left       int
+	shown, old Attachment
+	reads      int
 }
 
 // An Attachment is where a volume is. The zero value is nowhere.
@@ -77,6 +79,7 @@ type Server struct {
 	Region      string
 	Key, Secret string // of the only user
 	Steps       int    // reads until a change is through; 2 if 0
+	Flap        int    // every so many reads show what was before the last change; 0 never
 	PageCap     int    // things on a page at most, whatever is asked; 1,000 if 0
 	Denied      map[string]bool
 	Types       map[string]Type
@@ -193,21 +196,29 @@ func (s *Server) steps() int {
 }
 
 // read shows an instance, and lets its time pass.
-func (in *Instance) read() Instance {
+func (in *Instance) read(flap int) Instance {
 	out := *in
 	out.State = in.shown
+	if in.reads++; flap > 0 && in.reads%flap == 0 && in.old != "" {
+		out.State = in.old
+	}
 	if in.to != "" {
 		if in.left--; in.left <= 0 {
 			in.State, in.to = in.to, ""
 		}
 	}
-	in.shown = in.State
+	if in.shown != in.State {
+		in.shown, in.old = in.State, in.shown
+	}
 	return out
 }
 
 // read shows where a volume is, and lets its time pass.
-func (v *Volume) read() Attachment {
+func (v *Volume) read(flap int) Attachment {
 	out := v.shown
+	if v.reads++; flap > 0 && v.reads%flap == 0 && v.old != (Attachment{}) {
+		out = v.old
+	}
 	if v.left > 0 {
 		if v.left--; v.left == 0 {
 			switch v.Attachment.State {
@@ -218,7 +229,9 @@ func (v *Volume) read() Attachment {
 			}
 		}
 	}
-	v.shown = v.Attachment
+	if v.shown != v.Attachment {
+		v.shown, v.old = v.Attachment, v.shown
+	}
 	return out
 }
 

@@ -164,7 +164,7 @@ func (s *Server) attached(ids []string) map[string][]*Volume {
 }
 
 func (s *Server) instanceXML(id string, volumes []*Volume) instanceXML {
-	in := s.instances[id].read()
+	in := s.instances[id].read(s.Flap)
 	x := instanceXML{ID: id, Image: in.Image, State: stateOf(in.State), Type: in.Type, Zone: in.Zone, Platform: in.Platform,
 		Address: in.Address, PublicIP: in.PublicIP, RootType: in.RootType, RootDevice: in.RootDevice, Lifecycle: in.Lifecycle, Tags: tagsXML(in.Tags), TPM: in.TPM}
 	if in.Reason != "" {
@@ -240,7 +240,7 @@ func (s *Server) describeVolumes(form url.Values) (any, *apiError) {
 	for _, id := range found {
 		v := s.volumes[id]
 		x := volume{ID: id, Zone: v.Zone, Status: "available", Tags: tagsXML(v.Tags), Encrypted: v.Key != "", Key: v.Key, Shared: v.Shared}
-		if a := v.read(); a.Instance != "" {
+		if a := v.read(s.Flap); a.Instance != "" {
 			x.Status = "in-use"
 			x.Attachments = []attachmentXML{{id, a.Instance, a.Device, a.State, a.DeleteOnTermination}}
 		}
