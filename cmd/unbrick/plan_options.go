@@ -43,6 +43,8 @@ func (d *dayFile) UnmarshalYAML(unmarshal func(any) error) error {
 type scheduleConfig struct {
 	Technicians int                `yaml:"technicians"` // at a site whose table does not say
 	Roaming     map[string]int     `yaml:"roaming"`     // by country: people who go from site to site
+	Shift       string             `yaml:"shift"`       // when technicians work, by the clock of the site: "06:00-22:00"; empty: round the clock
+	Travel      duration           `yaml:"travel"`      // of those of roaming, from one site to the next
 	Cloud       int                `yaml:"cloud"`       // places for cloud ways, beside limits.hosts
 	PerHour     map[string]int     `yaml:"per_hour"`    // by way: starts in an hour, of all processes of a run
 	Weights     map[string]float64 `yaml:"weights"`     // by tier: what an hour of a host is worth
@@ -67,8 +69,18 @@ func (s scheduleConfig) check() error {
 			return fmt.Errorf("schedule.per_hour: no way in is called %q", way)
 		}
 	}
+	if _, err := s.shift(); err != nil {
+		return fmt.Errorf("schedule.shift: %v", err)
+	}
 	_, err := s.weights()
 	return err
+}
+
+func (s scheduleConfig) shift() (schedule.Shift, error) {
+	if s.Shift == "" {
+		return schedule.Shift{}, nil
+	}
+	return schedule.ParseShift(s.Shift)
 }
 
 // weights returns what the tiers are worth, those that are not named as they are by default.
@@ -151,12 +163,14 @@ func reading(name string, read func(io.Reader) error) error {
 // calendar: count if readPlaces has read them.
 func (c *config) planOptions(start time.Time) schedule.Options {
 	weights, _ := c.Schedule.weights() // checked when the configuration was read
+	shift, _ := c.Schedule.shift()
 	return schedule.Options{
 		Start: start, Calendar: c.places.calendar, Sites: c.places.sites,
 		Ladder: c.ladder().Only(c.serves), Attempts: c.Attempts, Weights: weights,
 		Limits: schedule.Limits{
 			Slots: c.Limits.Hosts, PerSite: c.Limits.PerSite, Images: c.Limits.ImagesPerSite, PerSubnet: c.Limits.PerSubnet,
 			Technicians: c.Schedule.Technicians, Roaming: c.Schedule.Roaming, Cloud: c.Schedule.Cloud, PerHour: c.Schedule.PerHour,
+			Shift: shift, Travel: time.Duration(c.Schedule.Travel),
 		},
 		Held: c.held,
 	}

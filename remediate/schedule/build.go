@@ -231,6 +231,13 @@ func (b *Builder) finish(s *siteDraft, f *Fleet, roaming map[string]int32) site 
 			roaming[s.Country] = p
 		}
 		out.people = p
+		hands := 0
+		for _, p := range s.piles {
+			if len(p.chain.ways) > 0 && poolOf(p.chain.ways[0]) == Hands {
+				hands += int(p.hosts)
+			}
+		}
+		out.trip = b.trip(hands, s.Hosts-hands)
 		return out
 	}
 	out.people = int32(len(f.people))

@@ -26,6 +26,7 @@ type Dispatcher struct {
 	keys      []key     // of each lane
 	heads     []int32   // of each lane: the bucket that is next; -1: none may start
 	spots     []int32   // of each lane: its place in its heap; -1: in none
+	watches   []watch   // of each site; nil if people work round the clock
 	shut      []bool    // of each lane: halted at its site
 	pools     []pool
 	cohortsAt []cohortState
@@ -80,6 +81,12 @@ func NewDispatcher(f *Fleet, rule Rule) *Dispatcher {
 	}
 	for i := range d.spots {
 		d.spots[i] = -1
+	}
+	if f.limits.Shift != (Shift{}) {
+		d.watches = make([]watch, len(f.sites))
+		for i := range d.watches {
+			d.watches[i].until = math.Inf(-1)
+		}
 	}
 	for i := range d.cohortsAt {
 		d.cohortsAt[i].cap = math.MaxInt32
@@ -148,7 +155,7 @@ func (d *Dispatcher) Clone() *Dispatcher {
 	c := *d
 	c.todo, c.fly, c.held = slices.Clone(d.todo), slices.Clone(d.fly), slices.Clone(d.held)
 	c.state, c.keys, c.heads, c.spots = slices.Clone(d.state), slices.Clone(d.keys), slices.Clone(d.heads), slices.Clone(d.spots)
-	c.shut, c.next = slices.Clone(d.shut), slices.Clone(d.next)
+	c.shut, c.next, c.watches = slices.Clone(d.shut), slices.Clone(d.next), slices.Clone(d.watches)
 	c.cohortsAt, c.waysAt = slices.Clone(d.cohortsAt), slices.Clone(d.waysAt)
 	c.pools = slices.Clone(d.pools)
 	for i := range c.pools {

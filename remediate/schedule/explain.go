@@ -21,9 +21,9 @@ func (d *Dispatcher) choice(l int32) Choice {
 		return out
 	}
 	d.load(bk.site)
-	need := Span(d.work[c.pool][bk.dueIndex], d.placesOf(d.heads[l], c.pool), d.whole(bk.kind))
-	out.Due, out.Latest = d.At(bk.due).In(s.Clock), d.At(bk.due-need).In(s.Clock)
-	out.Slack = time.Duration((bk.due - d.now - need) * float64(time.Hour)).Round(time.Minute)
+	latest := d.Before(int(bk.site), c.pool, bk.due, Span(d.work[c.pool][bk.dueIndex], d.placesOf(d.heads[l], c.pool), d.whole(bk.kind)))
+	out.Due, out.Latest = d.At(bk.due).In(s.Clock), d.At(latest).In(s.Clock)
+	out.Slack = time.Duration((latest - d.now) * float64(time.Hour)).Round(time.Minute)
 	return out
 }
 

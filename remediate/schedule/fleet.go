@@ -48,6 +48,8 @@ type Limits struct {
 	Technicians int            // people at a site whose table does not say; 1 if 0
 	Roaming     map[string]int // people of a country who go from site to site: a pool of their own
 	PerSubnet   int            // hosts whose controllers are in one network; a Planner alone keeps it
+	Shift       Shift          // when technicians work
+	Travel      time.Duration  // of those of Roaming, from one site to the next
 	PerHour     map[string]int // by way: starts in an hour, for APIs that count calls
 }
 
@@ -146,7 +148,8 @@ type site struct {
 	people       int32
 	lanes, ends  int32 // its lanes
 	dues         int   // different ones
-	gate         bool  // its dependency tier comes first: those of it that can be treated
+	trip         float64
+	gate         bool // its dependency tier comes first: those of it that can be treated
 }
 
 // A Place is what is known of a site for all its hosts.

@@ -40,6 +40,10 @@ func (d *Dispatcher) refresh(s int32) {
 		}
 		if d.heads[l] >= 0 {
 			d.rekeyLane(l, best)
+			if pool == Hands && d.watches != nil {
+				d.atWork(s)
+				next = min(next, d.watches[s].until)
+			}
 		}
 		d.place(l)
 	}
@@ -93,6 +97,9 @@ func (d *Dispatcher) load(s int32) {
 			}
 			bk := &d.buckets[b]
 			d.work[p][bk.dueIndex] += float64(d.todo[b]) * d.own[bk.kind]
+			if p == Hands {
+				d.work[p][bk.dueIndex] += float64(d.todo[b]) * site.trip
+			}
 			for q := range d.work {
 				d.work[q][bk.dueIndex] += float64(n) * d.ahead[bk.kind][q]
 			}
@@ -176,7 +183,7 @@ func (d *Dispatcher) room(s int32, c *cohort) bool {
 	site, st := &d.sites[s], &d.state[s]
 	switch c.pool {
 	case Hands:
-		return int(st.fly[Hands]) < site.hands
+		return int(st.fly[Hands]) < site.hands && d.atWork(s)
 	case Cloud:
 		return true
 	}

@@ -18,6 +18,7 @@ type Start struct {
 func (p *Planner) Order(now time.Time) iter.Seq[Start] {
 	return func(yield func(Start) bool) {
 		var ends turns
+		last := now // when one was begun
 		for i, s := range p.at {
 			if s.state == flying || s.state == waiting {
 				heap.Push(&ends, p.turn(int32(i), now))
@@ -27,11 +28,16 @@ func (p *Planner) Order(now time.Time) iter.Seq[Start] {
 			for _, c := range p.Take(now, len(p.at)) {
 				h, _ := p.find(c.Host)
 				heap.Push(&ends, p.turn(h, now))
+				last = now
 				if !yield(Start{c, now}) {
 					return
 				}
 			}
 			at, waits := p.wake(now)
+			if len(ends) == 0 && !waits {
+				at, waits = p.dawn(now)
+				waits = waits && at.Sub(last) < Night*time.Hour
+			}
 			switch {
 			case len(ends) == 0 && !waits:
 				return
@@ -53,9 +59,16 @@ func (p *Planner) wake(now time.Time) (time.Time, bool) {
 	return p.d.At(at).Add(time.Second), ok
 }
 
+// dawn returns when technicians begin to work again where hosts wait for them.
+func (p *Planner) dawn(now time.Time) (time.Time, bool) {
+	at, ok := p.d.Dawn(p.d.hoursOf(now), false)
+	return p.d.At(at).Add(time.Second), ok
+}
+
 // turn returns when a host that is begun now is done.
 func (p *Planner) turn(h int32, now time.Time) turn {
-	took := time.Duration(p.d.own[p.d.buckets[p.at[h].bucket].kind] * float64(time.Hour))
+	b := p.at[h].bucket
+	took := time.Duration((p.d.own[p.d.buckets[b].kind] + p.d.Trip(Ref(b))) * float64(time.Hour))
 	return turn{now.Add(max(time.Minute, took.Round(time.Minute))), h}
 }
 

@@ -266,3 +266,28 @@ func TestRunKeepsCaps(t *testing.T) {
 		}
 	}
 }
+
+// TestTechnicians: with a shift fewer hosts are back, with travel too, and work has to begin
+// before the last shift ends.
+func TestTechnicians(t *testing.T) {
+	now := time.Date(2024, 7, 20, 0, 0, 0, 0, time.UTC) // Saturday 10:00 in Sydney
+	look := func(l schedule.Limits) forecast.Line {
+		l.Roaming = map[string]int{"AU": 2}
+		f := fleet([]lot{{"SYD", 300, "manual", inventory.Normal, false}}, schedule.Options{Start: now, Rates: assume(12), Limits: l,
+			Sites: calendar.Sites{"syd": {Name: "SYD", Technicians: 2}}})
+		return forecast.Look(schedule.NewDispatcher(f, nil), forecast.Options{Now: now}).Sites[0]
+	}
+	clock := look(schedule.Limits{})
+	shift := look(schedule.Limits{Shift: schedule.Shift{From: 8 * time.Hour, To: 18 * time.Hour}})
+	travel := look(schedule.Limits{Travel: time.Hour})
+	if clock.OnTime.P50 < 300 || shift.OnTime.P50 < 130 || shift.OnTime.P50 > 210 || shift.OnTime.P50+shift.Lost > clock.Hosts {
+		t.Errorf("round the clock %+v, with a shift %+v", clock.OnTime, shift.OnTime)
+	}
+	// An hour for ten hosts is half as much again as the twelve minutes of each: 18 instead of 12.
+	if before, after := clock.Ready.Sub(now), travel.Ready.Sub(now); after < before*14/10 || after > before*16/10 {
+		t.Errorf("ready after %s, and with travel after %s", before, after)
+	}
+	if !shift.Latest.Before(clock.Latest.Add(-20 * time.Hour)) {
+		t.Errorf("to begin by %s, and with a shift by %s", clock.Latest, shift.Latest)
+	}
+}

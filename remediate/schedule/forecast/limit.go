@@ -114,7 +114,7 @@ func (l *look) limit(i int, line *Line, gate float64) {
 		j := l.job(q, q.Places)
 		for k := range j.Due {
 			if j.Work[k] > 0 {
-				latest = min(latest, j.Due[k]-schedule.Span(j.Work[k], j.Places, q.One))
+				latest = min(latest, l.d.Before(i, q.Pool, q.Due[k], schedule.Span(j.Work[k], j.Places, q.One))-l.now)
 			}
 		}
 		if q.Pool == schedule.Slots && j.Places < 1e9 {

@@ -26,7 +26,7 @@ type End struct {
 // tells each of every treatment that ended. d is used up. It returns when the last ended. The
 // same seed gives the same run.
 func Run(d *schedule.Dispatcher, now float64, truth Truth, seed uint64, each func(End)) float64 {
-	r := &run{d: d, truth: truth, rng: rand.New(rand.NewPCG(seed, 0x5eed)), now: now, each: each}
+	r := &run{d: d, truth: truth, rng: rand.New(rand.NewPCG(seed, 0x5eed)), now: now, last: now, each: each}
 	r.scale = math.Exp(-truth.Spread * truth.Spread / 2)
 	for i := range d.Buckets() {
 		ref := schedule.Ref(i)
@@ -40,8 +40,11 @@ func Run(d *schedule.Dispatcher, now float64, truth Truth, seed uint64, each fun
 	}
 	d.Tick(now)
 	r.all()
+	r.dawn()
 	for len(r.events) > 0 {
-		r.step(r.pop())
+		if r.step(r.pop()); len(r.events) == 0 {
+			r.dawn()
+		}
 	}
 	return r.now
 }
@@ -57,7 +60,9 @@ type run struct {
 	scale  float64
 	now    float64
 	seq    uint32
-	wakes  bool // a wake is among the events
+	wakes  bool    // a wake is among the events
+	dawns  bool    // so is a dawn
+	last   float64 // when a treatment was begun last
 	events []event
 	each   func(End)
 }
@@ -74,11 +79,12 @@ const (
 	ended   uint8 = iota // a treatment
 	returns              // a host that waited for a person
 	wake                 // a way may start the next host
+	dawn                 // technicians begin to work somewhere
 )
 
 func (r *run) took(ref schedule.Ref) float64 {
 	c := r.d.Cohort(ref)
-	return r.truth.Hours[c] * r.scale * math.Exp(r.truth.Spread*r.rng.NormFloat64())
+	return r.truth.Hours[c]*r.scale*math.Exp(r.truth.Spread*r.rng.NormFloat64()) + r.d.Trip(ref)
 }
 
 func (r *run) step(e event) {
@@ -88,6 +94,11 @@ func (r *run) step(e event) {
 	case wake:
 		r.wakes = false
 		r.all()
+		return
+	case dawn:
+		r.dawns = false
+		r.all()
+		r.dawn()
 		return
 	case returns:
 		r.d.Return(e.ref)
@@ -136,6 +147,7 @@ func (r *run) pool(pool int) {
 		if !ok {
 			return
 		}
+		r.last = r.now
 		r.push(r.now+r.took(ref), ref, ended)
 	}
 }
@@ -148,6 +160,15 @@ func (r *run) rest() {
 	if at, ok := r.d.Wake(r.now); ok {
 		r.wakes = true
 		r.push(at, -1, wake)
+	}
+}
+
+// dawn sees to it that people who do not work now are looked at when they do.
+func (r *run) dawn() {
+	others := len(r.events) > 0
+	if at, ok := r.d.Dawn(r.now, others); ok && !r.dawns && (others || at < r.last+schedule.Night) {
+		r.dawns = true
+		r.push(max(at, r.now), -1, dawn)
 	}
 }
 
