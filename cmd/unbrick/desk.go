@@ -56,8 +56,13 @@ func openDesk(c *cli.Context) (*desk, error) {
 		return nil, usage("give a key file with --keys FILE, or keys: in unbrick.yaml", "no escrow of keys")
 	}
 	if d.cfg.hasFleet() {
-		if d.fleet, err = readFleet(c, d.cfg, false); err != nil {
+		d.fleet, err = readFleet(c, d.cfg, false)
+		if err != nil && len(d.cfg.Sources) == 0 {
 			return nil, err
+		}
+		if err != nil { // a CMDB that is down takes nobody's key away: it takes two persons
+			say(c, "warning: the inventory is not known: %v", err)
+			d.fleet = nil
 		}
 	}
 	if d.ledger, err = bitlocker.OpenLedger(d.cfg.Ledger); err != nil {

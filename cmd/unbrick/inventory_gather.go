@@ -129,7 +129,7 @@ func (g *gathering) read(ctx context.Context, w *saved.Writer, s namedSource, ol
 	return err
 }
 
-// sources returns the rows as sources of a fleet.
+// sourcesOf returns the rows of a saved fleet as sources.
 func sourcesOf(f *saved.Fleet) (all []inventory.Source) {
 	for _, s := range f.Sections {
 		if src := f.Source(s.Name); src != nil {

@@ -175,7 +175,7 @@ func (r *refreshReport) print(c *cli.Context) error {
 }
 
 func refreshEveryFlag() cli.Flag {
-	return &cli.DurationFlag{Name: "refresh-every", Usage: "read the sources anew as often as `DURATION`, as 15m, and take in what is new"}
+	return &cli.DurationFlag{Name: "refresh-every", Usage: "read the sources anew every `DURATION`, as 15m (at least 1m), and take in what is new"}
 }
 
 // leastRefresh keeps a slip from asking a CMDB all the time.

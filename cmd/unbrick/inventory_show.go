@@ -56,7 +56,7 @@ func inventoryShow(c *cli.Context) error {
 	if err := cfg.readPlaces(time.Now()); err != nil {
 		return err
 	}
-	r, err := report1(c, cfg, args[0])
+	r, err := whatOf(c, cfg, args[0])
 	if err != nil {
 		return err
 	}
@@ -66,8 +66,8 @@ func inventoryShow(c *cli.Context) error {
 	return r.print(c.App.Writer)
 }
 
-// report1 reads the fleet and what a host of that name, in any case, was made of.
-func report1(c *cli.Context, cfg *config, name string) (*hostReport, error) {
+// whatOf reads the fleet and what a host of that name, in any case, was made of.
+func whatOf(c *cli.Context, cfg *config, name string) (*hostReport, error) {
 	sources, release, err := fleetSources(c, cfg, false)
 	if err != nil {
 		return nil, err
