@@ -96,6 +96,9 @@ func NewConn(s Server) (*Conn, error) {
 // Host is the server's name, with the port if there is one.
 func (c *Conn) Host() string { return c.url.Host }
 
+// URL is where the server's files are reached, beside its API: scheme and host.
+func (c *Conn) URL() *url.URL { return &url.URL{Scheme: c.url.Scheme, Host: c.url.Host} }
+
 // Client returns a client with a session. It logs in again by itself, once for each request that
 // the server refuses for want of a session: such a request was not done.
 func (c *Conn) Client(ctx context.Context) (*vim25.Client, error) {

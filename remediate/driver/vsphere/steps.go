@@ -85,7 +85,7 @@ func (in *instance) putBootBack(ctx context.Context, e swap.Entry) error {
 	}
 	boot = d.Boot
 	if len(boot.BootOrder) == 0 { // an unset order is one that is not changed
-		boot.BootOrder = []types.BaseVirtualMachineBootOptionsBootableDevice{&types.VirtualMachineBootOptionsBootableDevice{}}
+		boot.BootOrder = noOrder()
 	}
 	return say(ctx, "cannot put back what "+s.vm.Name+" boots from", in.reconfigure(ctx, in.ref, types.VirtualMachineConfigSpec{BootOptions: &boot}))
 }

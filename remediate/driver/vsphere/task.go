@@ -20,26 +20,32 @@ import (
 // await waits for a task to end, and returns its error. A task that the server has forgotten
 // has ended: how, a look at the machine says.
 func (in *instance) await(ctx context.Context, ref types.ManagedObjectReference) error {
+	_, err := in.result(ctx, ref)
+	return err
+}
+
+// result is await for a task that brings something.
+func (in *instance) result(ctx context.Context, ref types.ManagedObjectReference) (types.AnyType, error) {
 	for wait := in.opt.Poll / 8; ; wait = min(2*wait, in.opt.Poll) {
 		all, err := source.Collect(ctx, in.Client, types.PropertyFilterSpec{
 			ObjectSet: []types.ObjectSpec{{Obj: ref}}, PropSet: []types.PropertySpec{{Type: "Task", PathSet: []string{"info"}}}})
 		if err != nil || len(all) == 0 {
-			return err
+			return nil, err
 		}
 		var t mo.Task
 		if err := mo.LoadObjectContent(all, &t); err != nil {
-			return err
+			return nil, err
 		}
 		switch t.Info.State {
 		case types.TaskInfoStateSuccess:
-			return nil
+			return t.Info.Result, nil
 		case types.TaskInfoStateError:
-			return task.Error{LocalizedMethodFault: t.Info.Error}
+			return nil, task.Error{LocalizedMethodFault: t.Info.Error}
 		}
 		select {
 		case <-time.After(wait):
 		case <-ctx.Done():
-			return context.Cause(ctx)
+			return nil, context.Cause(ctx)
 		}
 	}
 }

@@ -6,6 +6,8 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"os"
+	"path/filepath"
 	"slices"
 	"strings"
 
@@ -134,12 +136,13 @@ func (s *Server) Edit(vm *object.VirtualMachine, change func(*simulator.VirtualM
 // that was done: making a vCenter takes longer.
 func (s *Server) Keep(vms ...*object.VirtualMachine) (restore func() error, err error) {
 	kept := make([][]byte, len(vms))
+	extra := make([][]types.BaseOptionValue, len(vms))
 	boots := make([]*types.VirtualMachineBootOptions, len(vms))
 	for i, vm := range vms {
 		s.Edit(vm, func(m *simulator.VirtualMachine) {
 			var b bytes.Buffer
 			err = errors.Join(err, types.NewJSONEncoder(&b).Encode(m.Config.Hardware))
-			kept[i], boots[i] = b.Bytes(), m.Config.BootOptions
+			kept[i], boots[i], extra[i] = b.Bytes(), m.Config.BootOptions, slices.Clone(m.Config.ExtraConfig)
 		})
 	}
 	return func() (err error) {
@@ -157,17 +160,58 @@ func (s *Server) Keep(vms ...*object.VirtualMachine) (restore func() error, err 
 				err = errors.Join(err, e)
 			}
 		}
+		images, _ := filepath.Glob(filepath.Join(s.dir(), "*", "*.iso"))
+		for _, f := range images {
+			err = errors.Join(err, os.Remove(f))
+		}
 		for i, vm := range vms {
 			s.Edit(vm, func(m *simulator.VirtualMachine) {
 				var hardware types.VirtualHardware
 				err = errors.Join(err, types.NewJSONDecoder(bytes.NewReader(kept[i])).Decode(&hardware))
 				m.Config.Hardware, m.Config.BootOptions = hardware, boots[i]
+				m.Config.ExtraConfig = slices.Clone(extra[i])
 				m.Runtime.PowerState, m.RecentTask = types.VirtualMachinePowerStatePoweredOn, nil
 				m.Summary.Runtime.PowerState = m.Runtime.PowerState
 			})
 		}
 		return err
 	}, err
+}
+
+// dir is where the datastore is on this computer.
+func (s *Server) dir() string {
+	return s.registry().Any("Datastore").(*simulator.Datastore).Info.GetDatastoreInfo().Url
+}
+
+// has says whether a file is in the datastore.
+func (s *Server) has(file string) bool {
+	var p object.DatastorePath
+	p.FromString(file)
+	_, err := os.Stat(filepath.Join(s.dir(), p.Path))
+	return err == nil
+}
+
+// Images returns the ISO files in the folder of a machine, and what is in each.
+func (s *Server) Images(name string) map[string]string {
+	all := map[string]string{}
+	files, _ := filepath.Glob(filepath.Join(s.dir(), name, "*.iso"))
+	for _, f := range files {
+		b, _ := os.ReadFile(f)
+		all["["+s.registry().Any("Datastore").(*simulator.Datastore).Name+"] "+name+"/"+filepath.Base(f)] = string(b)
+	}
+	return all
+}
+
+// Extra returns a value of a machine's configuration, or nothing.
+func (s *Server) Extra(vm *object.VirtualMachine, key string) (value string) {
+	s.Edit(vm, func(m *simulator.VirtualMachine) {
+		for _, o := range m.Config.ExtraConfig {
+			if o.GetOptionValue().Key == key {
+				value = fmt.Sprint(o.GetOptionValue().Value)
+			}
+		}
+	})
+	return value
 }
 
 // VMDK returns the file of a machine's first disk.

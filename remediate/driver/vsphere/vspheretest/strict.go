@@ -227,6 +227,11 @@ func (s *Server) fill(d *types.VirtualDisk) {
 // refuses says why a device cannot be changed.
 func (m *machine) refuses(i int32, spec *types.VirtualDeviceConfigSpec) types.BaseMethodFault {
 	bad := &types.InvalidDeviceSpec{DeviceIndex: i}
+	if cd, ok := spec.Device.(*types.VirtualCdrom); ok && spec.Operation != types.VirtualDeviceConfigSpecOperationRemove {
+		if iso, ok := cd.Backing.(*types.VirtualCdromIsoBackingInfo); ok && !m.server.has(iso.FileName) {
+			return &types.FileNotFound{FileFault: types.FileFault{File: iso.FileName}}
+		}
+	}
 	if spec.Operation != types.VirtualDeviceConfigSpecOperationAdd {
 		if object.VirtualDeviceList(m.Config.Hardware.Device).FindByKey(spec.Device.GetVirtualDevice().Key) == nil {
 			return bad

@@ -13,6 +13,7 @@
 //   - A disk on a datastore that the ESXi host of the machine does not have cannot be added (API,
 //     fault FileNotFound of ReconfigVM_Task).
 //   - Nothing is read without a session (API, fault NotAuthenticated).
+//   - An image that is put into a drive is there (API, fault FileNotFound of ReconfigVM_Task).
 //   - A device is known by its key and changed by no other: InvalidDeviceSpec.
 //   - The size of a disk that is added is read from its file; a disk that goes is struck out of the
 //     order in which the machine boots: what a driver has to reckon with.
@@ -168,7 +169,7 @@ func Method(r *http.Request) string {
 // Changes says whether a request is there to change something, if only a session.
 func Changes(r *http.Request) bool {
 	m := Method(r)
-	return strings.HasSuffix(m, "_Task") || m == "Login" || m == "Logout" || m == http.MethodPut
+	return strings.HasSuffix(m, "_Task") && m != "SearchDatastore_Task" || m == "Login" || m == "Logout" || m == http.MethodPut
 }
 
 // Throttle answers as the proxy in front of a vCenter that has too much to do.
