@@ -157,6 +157,8 @@ type instance struct {
 	done   map[swap.Step]int
 
 	stopping, detaching hanger
+
+	lender struct{ id, name string } // the helper that has the volume, or had it
 }
 
 // A hanger is a change that may hang, and is forced then, once.
@@ -307,14 +309,17 @@ func (in *instance) place(ctx context.Context) (swap.Place, string, error) {
 	case has == in.id:
 		return swap.Own, "", nil
 	}
-	other, ok, err := in.instances.get(ctx, has)
-	if err != nil {
-		return "", "", err
+	if has != in.lender.id {
+		other, ok, err := in.instances.get(ctx, has)
+		if err != nil {
+			return "", "", err
+		}
+		if !ok || !in.opt.isHelper(&other) {
+			return swap.Elsewhere, has, nil
+		}
+		in.lender.id, in.lender.name = has, nameOf(&other)
 	}
-	if ok && in.opt.isHelper(&other) {
-		return swap.Lent, nameOf(&other), nil
-	}
-	return swap.Elsewhere, has, nil
+	return swap.Lent, in.lender.name, nil
 }
 
 // A detail is how a volume hangs on its instance.

@@ -169,12 +169,8 @@ func (in *instance) request(ctx context.Context, step swap.Step, e swap.Entry, h
 // stop stops the instance without a word to Windows, which does not answer; one that is still
 // stopping after a long time is forced.
 func (in *instance) stop(ctx context.Context) error {
-	ask := &sdk.StopInstancesInput{InstanceIds: []string{in.id}, SkipOsShutdown: aws.Bool(true)}
 	hangs := !in.stopping.since.IsZero()
-	if hangs {
-		ask = &sdk.StopInstancesInput{InstanceIds: []string{in.id}, Force: aws.Bool(true)}
-	}
-	_, err := in.client.StopInstances(ctx, ask, source.Once)
+	_, err := in.client.StopInstances(ctx, &sdk.StopInstancesInput{InstanceIds: []string{in.id}, SkipOsShutdown: aws.Bool(true), Force: &hangs}, source.Once)
 	in.stopping.forced = in.stopping.forced || hangs && err == nil
 	return err
 }
