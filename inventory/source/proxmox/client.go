@@ -3,6 +3,7 @@ package proxmox
 import (
 	"cmp"
 	"context"
+	"crypto/tls"
 	"encoding/json"
 	"errors"
 	"fmt"
@@ -27,7 +28,7 @@ type Access struct {
 	// empty, where other tools look for it too.
 	Token secret.Ref
 	// Transport carries the requests, and decides which certificates are good: nodes sign their
-	// own as a rule. http.DefaultTransport, with the system's authorities, if nil.
+	// own as a rule. Transport(nil), with the system's authorities, if nil.
 	Transport http.RoundTripper
 	// Pause is how long to wait before what only reads is asked again; 1 s if 0.
 	Pause time.Duration
@@ -50,6 +51,9 @@ func Connect(a Access) (*Client, error) {
 	a.Name = cmp.Or(a.Name, u.Hostname())
 	a.Token = cmp.Or(a.Token, "env:PROXMOX_VE_API_TOKEN")
 	a.Pause = cmp.Or(a.Pause, time.Second)
+	if a.Transport == nil {
+		a.Transport = Transport(nil)
+	}
 	if err := a.Token.Check(); err != nil {
 		return nil, fmt.Errorf("cannot use Proxmox VE %s: %w", a.Name, err)
 	}
@@ -57,6 +61,14 @@ func Connect(a Access) (*Client, error) {
 		Transport: a.Transport, Timeout: time.Minute,
 		CheckRedirect: func(*http.Request, []*http.Request) error { return http.ErrUseLastResponse },
 	}}, nil
+}
+
+// Transport returns one for many requests at once to one cluster, with that configuration of
+// TLS; with the system's if it is nil.
+func Transport(conf *tls.Config) *http.Transport {
+	t := http.DefaultTransport.(*http.Transport).Clone()
+	t.TLSClientConfig, t.MaxIdleConnsPerHost = conf, 32
+	return t
 }
 
 func loopback(host string) bool {

@@ -71,6 +71,9 @@ func New(o Options) (swap.Platform, error) {
 	}
 	p := &platform{opt: o}
 	for _, a := range o.Clusters {
+		if a.Transport == nil {
+			a.Transport = api.Transport(nil)
+		}
 		a.Transport = &swap.Pace{Next: a.Transport, PerSecond: o.PerSecond}
 		c, err := api.Connect(a)
 		if err != nil {

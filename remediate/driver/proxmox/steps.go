@@ -64,8 +64,16 @@ func Removal(e swap.Entry) string {
 	return fmt.Sprintf("qm delsnapshot %d %s", a.vmid, e.Mark)
 }
 
-// release takes the disk off the guest, which keeps it as unused.
+// release takes the disk off the guest, which keeps it as unused. From one that somebody started
+// just now, Proxmox would unplug it.
 func (in *instance) release(ctx context.Context, e swap.Entry) error {
+	s, err := in.status(ctx, in.row)
+	if err != nil {
+		return err
+	}
+	if s.power() != swap.Off {
+		return fmt.Errorf("%s on cluster %s was started just now, so its disk is not taken off it", name(in.row), in.Name())
+	}
 	g, err := in.read(ctx, in.row)
 	if err != nil {
 		return err

@@ -58,6 +58,7 @@ type Server struct {
 	events  map[string][]string
 	wrong   []string
 	actions int
+	known   string // a script that only reads
 }
 
 // New returns a hypervisor of that computer name.
@@ -130,7 +131,7 @@ func (s *Server) Wrong() []string { s.mu.Lock(); defer s.mu.Unlock(); return sli
 
 func (d Drive) place() string { return fmt.Sprintf("%s:%d:%d", d.Type, d.Number, d.Location) }
 
-// holder returns a VM other than v that has a file open, or whose it is.
+// having returns a VM other than v that has a file: one that runs, if only these are meant.
 func (s *Server) having(file string, v *VM, running bool) *VM {
 	for _, other := range s.vms {
 		if other == v || running && other.State != "Running" {

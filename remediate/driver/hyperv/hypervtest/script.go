@@ -18,8 +18,12 @@ func (s *Server) Run(script string) (string, error) {
 	if s.denied {
 		return "", fmt.Errorf("You do not have the required permission to complete this task. Contact the administrator of the authorization policy for the computer '%s'.", s.computer)
 	}
-	if m := reading.FindStringSubmatch(script); m != nil {
-		return s.read(m)
+	if lines := strings.SplitN(script, "\r\n", 3); len(lines) == 3 && strings.HasPrefix(lines[2], reads) {
+		id, file := given.FindStringSubmatch(lines[0]), given.FindStringSubmatch(lines[1])
+		if id == nil || file == nil || id[1] != "id" || file[1] != "copy" {
+			return "", errors.New("the stand-in does not know what the script is given")
+		}
+		return s.read(lines[2], unquote(id[2]), unquote(file[2]))
 	}
 	r := run{server: s}
 	for _, line := range strings.Split(strings.TrimSuffix(script, "\r\n"), "\r\n") {
@@ -37,9 +41,11 @@ func unquote(text string) string {
 	return strings.NewReplacer("''", "'", "\u2018\u2018", "\u2018", "\u2019\u2019", "\u2019", "\u201a\u201a", "\u201a", "\u201b\u201b", "\u201b").Replace(text)
 }
 
+// reads begins a script that only reads.
+const reads = "# Says how a hypervisor stands, and changes nothing."
+
 var (
-	reading = regexp.MustCompile(`(?s)^\$id = ` + literal + `\r\n\$copy = ` + literal + `\r\n(# Says how a hypervisor stands, and changes nothing\..*)$`)
-	listing = regexp.MustCompile(`(?s)^# Lists the virtual machines of a hypervisor\.`)
+	given   = line(`\$(id|copy) = ` + literal)
 	cmdlets = regexp.MustCompile(`\b[A-Z][A-Za-z]+-[A-Z][A-Za-z]+\b`)
 )
 
@@ -52,13 +58,15 @@ var readers = []string{
 type object = map[string]any
 
 // read answers a script that only reads.
-func (s *Server) read(m []string) (string, error) {
-	for _, name := range cmdlets.FindAllString(m[3], -1) {
-		if !slices.Contains(readers, name) {
-			return "", fmt.Errorf("a script that reads uses %s", name)
+func (s *Server) read(script, id, file string) (string, error) {
+	if script != s.known { // it was looked through
+		for _, name := range cmdlets.FindAllString(script, -1) {
+			if !slices.Contains(readers, name) {
+				return "", fmt.Errorf("a script that reads uses %s", name)
+			}
 		}
+		s.known = script
 	}
-	id, file := unquote(m[1]), unquote(m[2])
 	vms := []object{}
 	var detail object
 	for _, v := range s.vms {

@@ -56,7 +56,8 @@ type Server struct {
 	vms      map[int]*VM
 	storages []Storage
 	volumes  map[string]bool
-	tasks    []*task
+	tasks    map[string]*task // by UPID
+	active   []*task          // those at work, and those that ended a short while ago
 	missing  map[string]bool
 	events   map[string][]string
 	wrong    []string
@@ -65,7 +66,7 @@ type Server struct {
 
 // New returns a cluster that takes one API token: USER@REALM!NAME=SECRET.
 func New(token string) *Server {
-	return &Server{token: token, vms: map[int]*VM{}, volumes: map[string]bool{}, missing: map[string]bool{}, events: map[string][]string{}}
+	return &Server{token: token, vms: map[int]*VM{}, tasks: map[string]*task{}, volumes: map[string]bool{}, missing: map[string]bool{}, events: map[string][]string{}}
 }
 
 // AddStorage adds a storage.
@@ -164,7 +165,8 @@ func (s *Server) Settle() {
 // tick lets time pass: tasks end in the order in which they began.
 func (s *Server) tick() {
 	s.clock++
-	for _, t := range s.tasks {
+	s.active = slices.DeleteFunc(s.active, func(t *task) bool { return t.exit != "" && s.clock >= t.due+10 })
+	for _, t := range s.active {
 		if t.exit == "" && s.clock >= t.due {
 			t.exit = "OK"
 			if err := t.do(); err != nil {

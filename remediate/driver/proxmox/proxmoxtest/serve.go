@@ -20,19 +20,20 @@ type task struct {
 }
 
 // taskTime is how many requests a task takes.
-const taskTime = 3
+const taskTime = 2
 
 // fork begins a task (PVE::RESTEnvironment, fork_worker), and returns its UPID.
 func (s *Server) fork(v *VM, kind string, do func() error) string {
 	n := len(s.tasks) + 1
 	upid := fmt.Sprintf("UPID:%s:%08X:%08X:%08X:%s:%d:%s:", v.Node, n, n, 0x65000000+n, kind, v.ID, strings.SplitN(s.token, "=", 2)[0])
-	s.tasks = append(s.tasks, &task{upid: upid, node: v.Node, kind: kind, vmid: v.ID, due: s.clock + taskTime, do: do})
+	s.tasks[upid] = &task{upid: upid, node: v.Node, kind: kind, vmid: v.ID, due: s.clock + taskTime, do: do}
+	s.active = append(s.active, s.tasks[upid])
 	return upid
 }
 
 // busy says whether a task holds the guest's lock file.
 func (s *Server) busy(v *VM) bool {
-	return slices.ContainsFunc(s.tasks, func(t *task) bool { return t.vmid == v.ID && t.exit == "" })
+	return slices.ContainsFunc(s.active, func(t *task) bool { return t.vmid == v.ID && t.exit == "" })
 }
 
 // ServeHTTP implements http.Handler.
@@ -156,32 +157,34 @@ func (s *Server) resources() (all []map[string]any) {
 	return all
 }
 
-// listTasks answers for tasks, or for one (API viewer, /nodes/{node}/tasks).
+// listTasks answers for the tasks that are at work, or for one (API viewer,
+// /nodes/{node}/tasks).
 func (s *Server) listTasks(node, one string, form url.Values) (any, error) {
-	upid, _ := url.PathUnescape(strings.TrimSuffix(strings.TrimPrefix(one, "/"), "/status"))
-	list := []map[string]any{}
-	for _, t := range s.tasks {
-		row := map[string]any{"upid": t.upid, "node": t.node, "type": t.kind, "id": strconv.Itoa(t.vmid)}
-		if one != "" && t.upid == upid && t.node == node {
-			row["status"] = "running"
-			if t.exit != "" {
-				row["status"], row["exitstatus"] = "stopped", strings.TrimSpace(t.exit)
-			}
-			return row, nil
+	if one != "" {
+		upid, _ := url.PathUnescape(strings.TrimSuffix(strings.TrimPrefix(one, "/"), "/status"))
+		t := s.tasks[upid]
+		if t == nil || t.node != node {
+			return nil, failed("no such task")
 		}
+		row := map[string]any{"upid": t.upid, "node": t.node, "type": t.kind, "id": strconv.Itoa(t.vmid), "status": "running"}
+		if t.exit != "" {
+			row["status"], row["exitstatus"] = "stopped", strings.TrimSpace(t.exit)
+		}
+		return row, nil
+	}
+	if form.Get("source") != "active" {
+		return nil, &fault{status: http.StatusNotImplemented, text: "the archive of tasks is not here\n"}
+	}
+	list := []map[string]any{}
+	for _, t := range s.active {
 		if t.node != node || form.Get("vmid") != "" && form.Get("vmid") != strconv.Itoa(t.vmid) {
 			continue
 		}
-		// The list of active tasks keeps those that ended a short while ago.
-		if ended := t.exit != ""; ended && form.Get("source") == "active" && s.clock < t.due+10 {
+		row := map[string]any{"upid": t.upid, "node": t.node, "type": t.kind, "id": strconv.Itoa(t.vmid)}
+		if t.exit != "" {
 			row["endtime"], row["status"] = 1700000000+t.due, strings.TrimSpace(t.exit)
-		} else if ended {
-			continue
 		}
 		list = append(list, row)
-	}
-	if one != "" {
-		return nil, failed("no such task")
 	}
 	return list, nil
 }
