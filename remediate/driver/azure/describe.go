@@ -21,22 +21,16 @@ type hook struct {
 	CreateOption string `json:"create"`
 	DeleteOption string `json:"delete"` // with the machine: Detach or Delete
 	Accelerated  bool   `json:"accelerated,omitempty"`
-	Storage      string `json:"storage,omitempty"` // the type that the machine's own record has
-	Encryption   string `json:"encryption,omitempty"`
 }
 
+// hookOf says how the OS disk hangs in a machine. Size, storage and keys are the disk's own, and
+// the first two are not shown of a machine that is deallocated (Azure/azure-powershell 13213).
 func hookOf(vm *armcompute.VirtualMachine) hook {
 	d := vm.Properties.StorageProfile.OSDisk
 	h := hook{Name: val(d.Name), Caching: string(val(d.Caching)), CreateOption: string(val(d.CreateOption)),
 		DeleteOption: string(val(d.DeleteOption)), Accelerated: val(d.WriteAcceleratorEnabled)}
 	if h.DeleteOption == "" {
 		h.DeleteOption = string(armcompute.DiskDeleteOptionTypesDetach) // what it means
-	}
-	if m := d.ManagedDisk; m != nil {
-		h.Storage = string(val(m.StorageAccountType))
-		if m.DiskEncryptionSet != nil {
-			h.Encryption = val(m.DiskEncryptionSet.ID)
-		}
 	}
 	return h
 }
@@ -122,7 +116,7 @@ func swappable(vm *armcompute.VirtualMachine) error {
 
 // errEncrypted is of Azure Disk Encryption: its key is a BEK in a key vault, which no agent here
 // opens, and Azure swaps no OS disk of it (error OSDiskSwapNotSupportedForVMsUsingDiskEncryption).
-var errEncrypted = errors.New("azure Disk Encryption is on: its key is in a key vault, and Azure swaps no OS disk that has it\nuse az vm repair create --unlock-encrypted-vm, which opens a copy with that key")
+var errEncrypted = errors.New("Azure Disk Encryption is on: its key is in a key vault, and Azure swaps no OS disk that has it\nuse az vm repair create --unlock-encrypted-vm, which opens a copy with that key")
 
 // movable says why a disk cannot be hung elsewhere.
 func movable(d *armcompute.Disk) error {

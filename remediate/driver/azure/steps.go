@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"slices"
 	"strings"
 	"time"
 
@@ -89,9 +90,10 @@ func (in *instance) release(ctx context.Context, e swap.Entry) error {
 		return err
 	}
 	was.Hook.Name = val(standin.Name)
-	// A disk that a machine takes along when it is deleted must not be in a machine that has
-	// another for the time.
+	// Nothing is to be deleted because of what the machine had before; and only a premium disk
+	// can be accelerated.
 	was.Hook.DeleteOption = string(armcompute.DiskDeleteOptionTypesDetach)
+	was.Hook.Accelerated = false
 	return in.swapIn(ctx, vm, val(standin.ID), was.Hook)
 }
 
@@ -136,6 +138,9 @@ func (in *instance) swapIn(ctx context.Context, vm *armcompute.VirtualMachine, i
 			ManagedDisk: &armcompute.ManagedDiskParameters{ID: &id},
 		},
 	}}}
+	if h.Accelerated != hookOf(vm).Accelerated {
+		change.Properties.StorageProfile.OSDisk.WriteAcceleratorEnabled = &h.Accelerated
+	}
 	p, err := in.vms.BeginUpdate(source.Once(ctx), in.at.Group, in.at.Name, change, &armcompute.VirtualMachinesClientBeginUpdateOptions{IfMatch: vm.Etag})
 	return say(ctx, fmt.Sprintf("cannot swap the OS disk of virtual machine %s for %s", in.at.Name, h.Name), wait(ctx, in.poll, p, err))
 }
@@ -154,6 +159,11 @@ func (in *instance) lend(ctx context.Context, e swap.Entry, name string) error {
 	h, err := in.machine(ctx, a)
 	if err != nil {
 		return err
+	}
+	if slices.ContainsFunc(h.Properties.StorageProfile.DataDisks, func(d *armcompute.DataDisk) bool {
+		return d.ManagedDisk != nil && same(val(d.ManagedDisk.ID), e.Slot.Volume)
+	}) {
+		return in.later("%s is being hung on the helper %s, or taken off it", e.Slot.Name, name)
 	}
 	lun, err := freeLUN(h, e.Mark)
 	if err != nil {

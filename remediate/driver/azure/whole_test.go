@@ -40,6 +40,7 @@ func TestTwoAtOnce(t *testing.T) {
 	for _, named := range []string{"tools/unbrick-helper", "tag:unbrick=helper"} {
 		t.Run(named, func(t *testing.T) {
 			c := newCloud()
+			c.Change("ws1", func(m *azuretest.Machine) { m.OSDisk.Accelerated, m.OSDisk.Caching = true, "None" })
 			before, _ := c.Inventory()
 			desk := &places{told: map[string]string{}}
 			p := platform(t, newLine(t, c).URL, func(o *azure.Options) { o.Helpers = []string{named} })

@@ -60,6 +60,7 @@ type Hook struct {
 	Disk                    string // name, in the machine's group
 	Lun                     int
 	Caching, Create, Delete string
+	Accelerated             bool
 
 	detaching bool
 }

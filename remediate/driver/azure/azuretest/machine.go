@@ -11,8 +11,11 @@ import (
 // show is a machine as it is answered.
 func (c *Cloud) show(m *Machine, view bool) object {
 	hook := func(h Hook) object {
-		o := object{"name": h.Disk, "caching": h.Caching, "createOption": h.Create, "deleteOption": h.Delete, "managedDisk": object{"storageAccountType": "Premium_LRS",
-			"id": "/subscriptions/" + Subscription + "/resourceGroups/" + strings.ToUpper(m.Group) + "/providers/Microsoft.Compute/disks/" + h.Disk}}
+		managed := object{"id": "/subscriptions/" + Subscription + "/resourceGroups/" + strings.ToUpper(m.Group) + "/providers/Microsoft.Compute/disks/" + h.Disk}
+		o := object{"name": h.Disk, "caching": h.Caching, "createOption": h.Create, "deleteOption": h.Delete, "managedDisk": managed}
+		if m.Power != "deallocated" { // Azure/azure-powershell 13213: not shown then, by design
+			managed["storageAccountType"], o["diskSizeGB"] = "Premium_LRS", 127
+		}
 		if d := c.disk(c.disks, m.Group, h.Disk); d == nil { // of another group
 			for _, d := range c.disks {
 				if d.Name == h.Disk {
@@ -23,6 +26,9 @@ func (c *Cloud) show(m *Machine, view bool) object {
 		return o
 	}
 	system := hook(m.OSDisk)
+	if m.OSDisk.Accelerated {
+		system["writeAcceleratorEnabled"] = true
+	}
 	system["osType"] = m.OSType
 	data := []object{}
 	for _, h := range m.Data {
@@ -149,6 +155,7 @@ func (c *Cloud) update(r *http.Request, m *Machine) (*reply, *Fault) {
 					CreateOption string              `json:"createOption"`
 					Caching      string              `json:"caching"`
 					DeleteOption string              `json:"deleteOption"`
+					Accelerated  *bool               `json:"writeAcceleratorEnabled"`
 					ManagedDisk  struct{ ID string } `json:"managedDisk"`
 				} `json:"osDisk"`
 			} `json:"storageProfile"`
@@ -168,6 +175,12 @@ func (c *Cloud) update(r *http.Request, m *Machine) (*reply, *Fault) {
 	}
 	if f := c.swappable(m, d, want.Name, want.CreateOption); f != nil {
 		return nil, f
+	}
+	if want.Accelerated != nil {
+		m.OSDisk.Accelerated = *want.Accelerated
+	}
+	if m.OSDisk.Accelerated && d.source != "" { // "Write Accelerator": premium disks alone; a copy here is none
+		return nil, fault(409, "OperationNotAllowed", "Write Accelerator is for premium disks.")
 	}
 	old := c.diskOf(m, m.OSDisk.Disk)
 	m.OSDisk.Disk, m.OSDisk.Caching, m.OSDisk.Delete = d.Name, want.Caching, want.DeleteOption
