@@ -19,7 +19,7 @@
 // compute.instances.get, .list, .stop, .start, .attachDisk, .detachDisk, .setDiskAutoDelete;
 // compute.disks.get, .use; compute.zoneOperations.get, .list; iam.serviceAccounts.actAs on the
 // account that an instance runs as. For snapshots also compute.disks.createSnapshot,
-// compute.snapshots.create, .get (and compute.regionOperations.get for regional disks). The
+// compute.snapshots.create, .setLabels, .get (and compute.regionOperations.get for regional disks). The
 // predefined role Compute Instance Admin (v1) with Service Account User has all of these.
 //
 // # What it was tried on
@@ -58,8 +58,9 @@ type Options struct {
 	PerSecond float64            // requests, to begin with and at most; 20 if 0
 }
 
-// New returns the platform. Nothing is reached before it is used.
-func New(o Options) (swap.Platform, error) {
+// New returns the platform. Nothing is reached before it is used, and options that cannot be
+// used are told then.
+func New(o Options) swap.Platform {
 	if len(o.Helpers) == 0 {
 		o.Helpers = []string{"unbrick-helper"}
 	}
@@ -68,10 +69,7 @@ func New(o Options) (swap.Platform, error) {
 	}
 	pace := &swap.Pace{Next: o.Transport, PerSecond: o.PerSecond, Throttled: throttled}
 	client, err := api.Dial(api.Connection{Endpoint: o.Endpoint, Transport: pace, Tokens: o.Tokens})
-	if err != nil {
-		return nil, err
-	}
-	return &platform{o, client}, nil
+	return &platform{o, client, err}
 }
 
 func throttled(r *http.Response) bool {
@@ -82,10 +80,14 @@ func throttled(r *http.Response) bool {
 type platform struct {
 	opt    Options
 	client *api.Client
+	bad    error // the options
 }
 
 // Reach implements swap.Platform.
 func (p *platform) Reach(ctx context.Context, t remediate.Target) (swap.Instance, error) {
+	if p.bad != nil {
+		return nil, p.bad
+	}
 	a, err := parseAddress(t.Route.Address)
 	if err != nil {
 		return nil, err

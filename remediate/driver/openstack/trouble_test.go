@@ -2,6 +2,8 @@ package openstack_test
 
 import (
 	"context"
+	"crypto/sha256"
+	"encoding/hex"
 	"errors"
 	"net/http/httptest"
 	"strings"
@@ -138,6 +140,19 @@ func TestEarlierAttempt(t *testing.T) {
 	}
 }
 
+// An image that was left half full is made anew, and one that nothing was brought to is filled.
+func TestHalfFull(t *testing.T) {
+	for _, status := range []string{"saving", "queued"} {
+		cloud, d := newCloud(t, openstacktest.Server{})
+		url := media(t) + "/i/a/rescue.iso"
+		sum := sha256.Sum256([]byte(url))
+		cloud.AddImage(object{"id": "00000000-0000-4000-8000-0000000000bb", "name": "unbrick-rescue-" + id, "status": status, "unbrick_source": hex.EncodeToString(sum[:16]), "hw_rescue_device": "cdrom"})
+		if err := d.Enter(t.Context(), target(), remediate.Image{URL: url}); err != nil || strings.Join(cloud.Boots(id), " ") != url {
+			t.Errorf("%s: %v, and it booted %q", status, err, cloud.Boots(id))
+		}
+	}
+}
+
 // A server that was off is started, and one whose token ended in between is left all the same.
 func TestOffAndExpired(t *testing.T) {
 	cloud, d := newCloud(t, openstacktest.Server{More: object{"status": "SHUTOFF"}})
@@ -160,6 +175,11 @@ func TestOffAndExpired(t *testing.T) {
 			t.Fatalf("the token ended after %d requests: %v", n, err)
 		}
 		cloud.Set(id, "status", "SHUTOFF")
+	}
+	for _, b := range cloud.Boots(id) {
+		if b != openstacktest.Disk && !strings.HasSuffix(b, "/i/x/rescue.iso") {
+			t.Errorf("it booted %q", b)
+		}
 	}
 	if err := d.Leave(t.Context(), target(), p); err != nil || !strings.Contains(cloud.View(), "status:ACTIVE") {
 		t.Error(err)

@@ -9,7 +9,7 @@ import (
 )
 
 // takes is how many requests pass until an operation is done.
-const takes = 12
+const takes = 8
 
 // An operation is a change under way (reference, zoneOperations).
 type operation struct {
@@ -67,7 +67,9 @@ func (s *Server) wait(name string) (any, *refusal) {
 	if i < 0 {
 		return nil, notFound(name)
 	}
-	s.tick()
+	for range takes / 2 {
+		s.tick()
+	}
 	return s.ops[i].show(), nil
 }
 
