@@ -43,6 +43,7 @@ type Client struct {
 type Services struct {
 	Compute *gophercloud.ServiceClient
 	Image   *gophercloud.ServiceClient
+	Volume  *gophercloud.ServiceClient // nil if the cloud has none
 	Region  string
 }
 
@@ -171,8 +172,13 @@ func (c *Client) login(ctx context.Context) (*Services, error) {
 		return nil, err
 	}
 	s.Compute.Microversion = Microversion
-	s.Image, err = openstack.NewImageV2(provider, c.at)
-	return s, err
+	if s.Image, err = openstack.NewImageV2(provider, c.at); err != nil {
+		return nil, err
+	}
+	if v, err := openstack.NewBlockStorageV3(provider, c.at); err == nil {
+		s.Volume = v
+	}
+	return s, nil
 }
 
 // again repeats what only reads. An error ends it.

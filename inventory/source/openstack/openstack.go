@@ -2,7 +2,7 @@
 // by rescue mode. Its [Client] is what that driver asks too.
 //
 // Least right: to list the servers of the project (role reader where the cloud has it, else
-// member); with AllProjects an administrator's. Nova gives a server's UUID to its guest as SMBIOS
+// member), and with Windows to see images and volumes; with AllProjects an administrator's. Nova gives a server's UUID to its guest as SMBIOS
 // UUID and, as it comes, as serial number (libvirt.sysinfo_serial = unique), so that hosts are
 // known by the UUID. Facts are those of the API reference (docs.openstack.org/api-ref/compute);
 // no cloud was at hand to prove them.
@@ -18,6 +18,7 @@ import (
 	"slices"
 	"strings"
 
+	"github.com/gophercloud/gophercloud/v2/openstack/blockstorage/v3/volumes"
 	"github.com/gophercloud/gophercloud/v2/openstack/compute/v2/servers"
 	"github.com/gophercloud/gophercloud/v2/openstack/image/v2/images"
 	"github.com/gophercloud/gophercloud/v2/pagination"
@@ -76,7 +77,10 @@ type Server struct {
 	Locked   bool              `json:"locked"`
 	Metadata map[string]string `json:"metadata"`
 	Image    json.RawMessage   `json:"image"` // "" if it starts from a volume
-	Flavor   struct {
+	Volumes  []struct {
+		ID string `json:"id"`
+	} `json:"os-extended-volumes:volumes_attached"`
+	Flavor struct {
 		Name  string            `json:"original_name"`
 		Specs map[string]string `json:"extra_specs"` // if the policy shows them
 	} `json:"flavor"`
@@ -187,7 +191,7 @@ func (r *reading) wants(ctx context.Context, s *Server) (bool, error) {
 		}
 	}
 	if r.cfg.Windows {
-		if windows, err := r.isWindows(ctx, s.ImageID()); err != nil || !windows {
+		if windows, err := r.isWindows(ctx, s); err != nil || !windows {
 			return false, err
 		}
 	}
@@ -196,10 +200,36 @@ func (r *reading) wants(ctx context.Context, s *Server) (bool, error) {
 	return true, nil
 }
 
-// isWindows says whether an image is of Windows, as os_type and os_distro have it (Glance's
-// "useful image properties"). One that is gone does not tell.
-func (r *reading) isWindows(ctx context.Context, id string) (bool, error) {
-	if known, ok := r.windows[id]; ok || id == "" {
+// isWindows says whether a server starts from an image of Windows, or from a volume that was made
+// from one.
+func (r *reading) isWindows(ctx context.Context, s *Server) (bool, error) {
+	if id := s.ImageID(); id != "" {
+		return r.ofWindows(ctx, id)
+	}
+	for _, v := range s.Volumes {
+		if r.cloud.Volume == nil {
+			break
+		}
+		volume, err := volumes.Get(ctx, r.cloud.Volume, v.ID).Extract()
+		if err = Explain(ctx, err); Is(err, http.StatusNotFound) {
+			continue
+		}
+		if err != nil {
+			return false, fmt.Errorf("cannot read volume %s: %w", v.ID, err)
+		}
+		if m := volume.VolumeImageMetadata; volume.Bootable == "true" && (m["os_type"] == windows || m["os_distro"] == windows) {
+			return true, nil
+		}
+	}
+	return false, nil
+}
+
+// windows is the value that images of Windows have (Glance's "useful image properties").
+const windows = "windows"
+
+// ofWindows says whether an image is of Windows. One that is gone does not tell.
+func (r *reading) ofWindows(ctx context.Context, id string) (bool, error) {
+	if known, ok := r.windows[id]; ok {
 		return known, nil
 	}
 	image, err := images.Get(ctx, r.cloud.Image, id).Extract()
@@ -210,7 +240,7 @@ func (r *reading) isWindows(ctx context.Context, id string) (bool, error) {
 	if err != nil {
 		return false, fmt.Errorf("cannot read image %s: %w", id, err)
 	}
-	r.windows[id] = image.Properties["os_type"] == "windows" || image.Properties["os_distro"] == "windows"
+	r.windows[id] = image.Properties["os_type"] == windows || image.Properties["os_distro"] == windows
 	return r.windows[id], nil
 }
 

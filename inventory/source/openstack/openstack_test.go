@@ -95,13 +95,15 @@ func TestConfig(t *testing.T) {
 	c.AddImage(object{"id": "win", "name": "Windows", "status": "active", "os_type": "windows"})
 	c.AddServer(openstacktest.Server{ID: uuid(7), Name: "sql", More: object{"image": object{"id": "win"}, "OS-EXT-AZ:availability_zone": "az2"}})
 	c.AddServer(openstacktest.Server{ID: uuid(8), Name: "vol", Volume: true})
+	c.AddVolume("v1", object{"bootable": "true", "volume_image_metadata": object{"os_type": "windows"}})
+	c.AddServer(openstacktest.Server{ID: uuid(6), Name: "volwin", Volume: true, More: object{"os-extended-volumes:volumes_attached": []any{object{"id": "v0"}, object{"id": "v1"}}}})
 	c.AddServer(openstacktest.Server{ID: uuid(9), Name: "off", More: object{"status": "SHUTOFF"}})
 	c.AddServer(openstacktest.Server{ID: uuid(10), Name: "gone", More: object{"status": "SOFT_DELETED"}})
 	for _, k := range []struct {
 		cfg  openstack.Config
 		want string
 	}{
-		{openstack.Config{}, "ws0 ws1 sql vol off"}, {openstack.Config{Windows: true}, "sql"}, {openstack.Config{Running: true}, "ws0 ws1 sql vol"},
+		{openstack.Config{}, "ws0 ws1 sql vol volwin off"}, {openstack.Config{Windows: true}, "sql volwin"}, {openstack.Config{Running: true}, "ws0 ws1 sql vol volwin"},
 		{openstack.Config{Zone: "az2"}, "sql"}, {openstack.Config{Metadata: map[string]string{"tier": "critical"}}, "ws0 ws1"},
 		{openstack.Config{Names: []string{"ws1", uuid(9), "nobody"}}, "ws1 off !nobody"},
 	} {

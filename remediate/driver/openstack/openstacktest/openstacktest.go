@@ -1,5 +1,5 @@
 // Package openstacktest plays the part of an OpenStack cloud that servers and their rescue mode
-// are: Keystone, Nova and Glance behind one http.Handler, as strict as their API references and
+// are: Keystone, Nova, Glance, and of Cinder what a volume says of itself, behind one http.Handler, as strict as their API references and
 // sources say. It imports nothing of ours.
 //
 // Time passes by requests: what Nova does to a server takes a few of them. Sources are named
@@ -27,6 +27,7 @@ type Cloud struct {
 	mu      sync.Mutex
 	servers []*server
 	images  []*image
+	volumes map[string]Object
 	ids     int
 	token   int
 	lives   int // requests that a token is good for; -1: for ever
@@ -37,7 +38,7 @@ type Cloud struct {
 
 // New returns a cloud of the release 2020 (Ussuri) or later.
 func New() *Cloud {
-	return &Cloud{Password: "s3cret", Max: "2.90", BFV: true, lives: -1, denied: map[string]bool{}, fails: map[string]string{}}
+	return &Cloud{Password: "s3cret", Max: "2.90", BFV: true, lives: -1, volumes: map[string]Object{}, denied: map[string]bool{}, fails: map[string]string{}}
 }
 
 // A server is one of Nova's.
@@ -146,6 +147,14 @@ func (c *Cloud) AddImage(o Object) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	c.images = append(c.images, &image{Object: o})
+}
+
+// AddVolume puts a volume there.
+func (c *Cloud) AddVolume(id string, o Object) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	o["id"] = id
+	c.volumes[id] = o
 }
 
 // Changes says whether a request is there to change something: a login is not.

@@ -67,6 +67,12 @@ func (c *Cloud) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	var err *refusal
 	if service == "image" {
 		err = c.glance(w, r, strings.Split(path, "/"))
+	} else if id, ok := strings.CutPrefix(path, "v3/volumes/"); service == "volume" && ok {
+		if c.volumes[id] == nil {
+			err = notFound("Volume", id)
+		} else {
+			reply(w, Object{"volume": c.volumes[id]})
+		}
 	} else if err = c.microversion(r); err == nil {
 		err = c.nova(w, r, strings.Split(path, "/"))
 	}
@@ -114,7 +120,7 @@ func (c *Cloud) keystone(w http.ResponseWriter, r *http.Request) {
 	w.Header().Set("X-Subject-Token", fmt.Sprint("token", c.token))
 	w.WriteHeader(http.StatusCreated)
 	reply(w, Object{"token": Object{"expires_at": "2036-07-19T04:09:00.000000Z", "methods": []any{"password"}, "user": Object{"name": "operator"},
-		"catalog": []any{endpoint("compute", "/compute/v2.1/"), endpoint("image", "/image/")}}})
+		"catalog": []any{endpoint("compute", "/compute/v2.1/"), endpoint("image", "/image/"), endpoint("block-storage", "/volume/v3/")}}})
 }
 
 // versions tells what a service speaks.
