@@ -19,6 +19,7 @@ import (
 	"strings"
 
 	"unbrick/inventory"
+	"unbrick/inventory/secret"
 )
 
 //go:embed list.ps1
@@ -34,10 +35,12 @@ type Runner interface {
 type Config struct {
 	Hypervisors []string // as the runner takes them
 	Runner      Runner
-	Site        string            // of all of them
-	Sites       map[string]string // by hypervisor, where they are at several
+	// Login is how to log in there: not for this package, but for who makes the Runner.
+	Login secret.Login
+	Site  string            // of all of them
+	Sites map[string]string // by hypervisor, where they are at several
 
-	IDs     []string // only these
+	Guests  []string // only these ids
 	Match   string   // only virtual machines with this in their name or notes, in any case
 	Except  []string // not these names: the helpers
 	Running bool     // only virtual machines that run: a host that loops does
@@ -140,7 +143,7 @@ func (s *Source) Hosts(ctx context.Context) iter.Seq2[inventory.Host, error] {
 func (s *Source) wanted(m machine) bool {
 	same := func(a string) func(string) bool { return func(b string) bool { return strings.EqualFold(a, b) } }
 	said := strings.ToLower(m.Name + "\n" + m.Notes)
-	return (len(s.cfg.IDs) == 0 || slices.ContainsFunc(s.cfg.IDs, same(m.ID))) && !slices.ContainsFunc(s.cfg.Except, same(m.Name)) &&
+	return (len(s.cfg.Guests) == 0 || slices.ContainsFunc(s.cfg.Guests, same(m.ID))) && !slices.ContainsFunc(s.cfg.Except, same(m.Name)) &&
 		strings.Contains(said, strings.ToLower(s.cfg.Match)) && (!s.cfg.Running || strings.HasPrefix(m.State, "Running"))
 }
 

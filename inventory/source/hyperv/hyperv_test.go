@@ -92,7 +92,7 @@ func TestFields(t *testing.T) {
 	for change, want := range map[string]func(*hyperv.Config){
 		"[WS-1 WS-3]": func(c *hyperv.Config) { c.Running = true },
 		"[WS-2]":      func(c *hyperv.Config) { c.Match = "kiosk" },
-		"[WS-3]":      func(c *hyperv.Config) { c.IDs = []string{"11111111-0000-4000-8000-000000000003"} },
+		"[WS-3]":      func(c *hyperv.Config) { c.Guests = []string{"11111111-0000-4000-8000-000000000003"} },
 	} {
 		var names []string
 		for h, err := range open(t, h, want).Hosts(t.Context()) {

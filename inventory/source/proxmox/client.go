@@ -4,12 +4,14 @@ import (
 	"cmp"
 	"context"
 	"crypto/tls"
+	"crypto/x509"
 	"encoding/json"
 	"errors"
 	"fmt"
 	"io"
 	"net/http"
 	"net/url"
+	"os"
 	"strings"
 	"time"
 	"unicode"
@@ -27,8 +29,10 @@ type Access struct {
 	// Token is an API token, USER@REALM!NAME=SECRET in one text; env:PROXMOX_VE_API_TOKEN if
 	// empty, where other tools look for it too.
 	Token secret.Ref
-	// Transport carries the requests, and decides which certificates are good: nodes sign their
-	// own as a rule. Transport(nil), with the system's authorities, if nil.
+	// CA is a PEM file with the only authorities to trust, such as a copy of
+	// /etc/pve/pve-root-ca.pem, which signs the certificates of all nodes; the system's if empty.
+	CA string
+	// Transport carries the requests instead, and decides which certificates are good.
 	Transport http.RoundTripper
 	// Pause is how long to wait before what only reads is asked again; 1 s if 0.
 	Pause time.Duration
@@ -40,8 +44,9 @@ type Client struct {
 	http   *http.Client
 }
 
-// Connect checks the access. It does not reach the cluster.
-func Connect(a Access) (*Client, error) {
+// Connect checks the access. It does not reach the cluster. Each of around is put around what
+// carries the requests.
+func Connect(a Access, around ...func(http.RoundTripper) http.RoundTripper) (*Client, error) {
 	u, err := url.Parse(a.URL)
 	if err != nil || u.Host == "" || u.User != nil || u.RawQuery != "" || strings.Trim(u.Path, "/") != "" ||
 		u.Scheme != "https" && !(u.Scheme == "http" && loopback(u.Hostname())) {
@@ -51,11 +56,16 @@ func Connect(a Access) (*Client, error) {
 	a.Name = cmp.Or(a.Name, u.Hostname())
 	a.Token = cmp.Or(a.Token, "env:PROXMOX_VE_API_TOKEN")
 	a.Pause = cmp.Or(a.Pause, time.Second)
-	if a.Transport == nil {
-		a.Transport = Transport(nil)
-	}
 	if err := a.Token.Check(); err != nil {
 		return nil, fmt.Errorf("cannot use Proxmox VE %s: %w", a.Name, err)
+	}
+	if a.Transport == nil {
+		if a.Transport, err = a.transport(); err != nil {
+			return nil, fmt.Errorf("cannot use Proxmox VE %s: %w", a.Name, err)
+		}
+	}
+	for _, wrap := range around {
+		a.Transport = wrap(a.Transport)
 	}
 	return &Client{a, &http.Client{
 		Transport: a.Transport, Timeout: time.Minute,
@@ -69,6 +79,21 @@ func Transport(conf *tls.Config) *http.Transport {
 	t := http.DefaultTransport.(*http.Transport).Clone()
 	t.TLSClientConfig, t.MaxIdleConnsPerHost = conf, 32
 	return t
+}
+
+func (a Access) transport() (http.RoundTripper, error) {
+	if a.CA == "" {
+		return Transport(nil), nil
+	}
+	text, err := os.ReadFile(a.CA)
+	if err != nil {
+		return nil, err
+	}
+	roots := x509.NewCertPool()
+	if !roots.AppendCertsFromPEM(text) {
+		return nil, fmt.Errorf("%s has no certificate in PEM", a.CA)
+	}
+	return Transport(&tls.Config{RootCAs: roots, MinVersion: tls.VersionTLS12}), nil
 }
 
 func loopback(host string) bool {

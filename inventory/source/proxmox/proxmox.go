@@ -15,24 +15,33 @@ import (
 	"errors"
 	"fmt"
 	"iter"
+	"net/http"
 	"slices"
 	"strconv"
 	"strings"
+	"time"
 
 	"unbrick/inventory"
+	"unbrick/inventory/secret"
 )
 
 // A Config says which cluster to ask, and which of its guests are hosts.
 type Config struct {
-	Access
-	Site string // of all of them
+	Name  string // as Access has it, and the next three too
+	URL   string
+	Token secret.Ref
+	CA    string
 
-	IDs     []int    // only these
+	Site    string   // of all of them
+	Guests  []int    // only these ids
 	Tags    []string // only guests with one of these
 	Pool    string   // only guests of this pool
 	Nodes   []string // only guests on these nodes
 	Windows bool     // only guests whose ostype is Windows
 	Running bool     // only guests that run: a host that loops does
+
+	Transport http.RoundTripper // as Access has it, and the next too
+	Pause     time.Duration
 }
 
 // A Source is the virtual machines of one cluster.
@@ -43,7 +52,7 @@ type Source struct {
 
 // New checks the configuration. It does not reach the cluster.
 func New(cfg Config) (*Source, error) {
-	c, err := Connect(cfg.Access)
+	c, err := Connect(Access{Name: cfg.Name, URL: cfg.URL, Token: cfg.Token, CA: cfg.CA, Transport: cfg.Transport, Pause: cfg.Pause})
 	if err != nil {
 		return nil, err
 	}
@@ -84,7 +93,7 @@ func (s *Source) guests(ctx context.Context) (all []Resource, err error) {
 		switch {
 		case r.Type != "qemu" || r.Template != 0:
 		case s.cfg.Running && r.Status != "running":
-		case len(s.cfg.IDs) > 0 && !slices.Contains(s.cfg.IDs, r.VMID):
+		case len(s.cfg.Guests) > 0 && !slices.Contains(s.cfg.Guests, r.VMID):
 		case len(s.cfg.Tags) > 0 && !slices.ContainsFunc(s.cfg.Tags, r.Tagged):
 		case s.cfg.Pool != "" && r.Pool != s.cfg.Pool:
 		case len(s.cfg.Nodes) > 0 && !slices.Contains(s.cfg.Nodes, r.Node):

@@ -2,9 +2,13 @@ package proxmox_test
 
 import (
 	"context"
+	"encoding/pem"
 	"errors"
 	"fmt"
 	"net/http"
+	"net/http/httptest"
+	"os"
+	"path/filepath"
 	"strings"
 	"testing"
 	"time"
@@ -44,7 +48,7 @@ func open(t *testing.T, h http.Handler, service *sourcetest.Service, change func
 	t.Helper()
 	service.Next, service.Authorization = h, "PVEAPIToken="+token
 	cfg := proxmox.Config{
-		Access:  proxmox.Access{Name: "prod", URL: service.Start(t), Token: secret.Ref(sourcetest.Secretly(t, token)), Pause: time.Millisecond},
+		Name: "prod", URL: service.Start(t), Token: secret.Ref(sourcetest.Secretly(t, token)), Pause: time.Millisecond,
 		Windows: true, Site: "Sydney",
 	}
 	if change != nil {
@@ -97,7 +101,7 @@ func TestWhich(t *testing.T) {
 		"[WS-0 WS-1 WS-2]":                     func(c *proxmox.Config) { c.Running = true },
 		"[WS-3]":                               func(c *proxmox.Config) { c.Nodes = []string{"pve2"} },
 		"[WS-1]":                               func(c *proxmox.Config) { c.Tags = []string{"hit"} },
-		"[WS-0 WS-3]":                          func(c *proxmox.Config) { c.IDs = []int{103, 100, 555} },
+		"[WS-0 WS-3]":                          func(c *proxmox.Config) { c.Guests = []int{103, 100, 555} },
 		"[]":                                   func(c *proxmox.Config) { c.Pool = "perth" },
 	} {
 		if got := fmt.Sprint(names(t, open(t, c, &sourcetest.Service{}, change))); got != want {
@@ -185,6 +189,36 @@ func TestConnect(t *testing.T) {
 	}
 	if _, err := proxmox.Connect(proxmox.Access{URL: "https://pve1", Token: "root@pam!x=secret"}); err == nil || strings.Contains(err.Error(), "x=secret") {
 		t.Errorf("a token in the configuration: %v", err)
+	}
+}
+
+// The certificates of a cluster are signed by its own authority.
+func TestCA(t *testing.T) {
+	server := httptest.NewTLSServer(cluster())
+	t.Cleanup(server.Close)
+	ca := filepath.Join(t.TempDir(), "pve-root-ca.pem")
+	text := pem.EncodeToMemory(&pem.Block{Type: "CERTIFICATE", Bytes: server.Certificate().Raw})
+	if err := os.WriteFile(ca, text, 0o600); err != nil {
+		t.Fatal(err)
+	}
+	access := proxmox.Access{URL: server.URL, Token: secret.Ref(sourcetest.Secretly(t, token)), CA: ca, Pause: time.Millisecond}
+	c, err := proxmox.Connect(access)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if all, err := c.Resources(t.Context()); err != nil || len(all) != 6 {
+		t.Errorf("%v, %v", all, err)
+	}
+	access.CA = ""
+	if c, err = proxmox.Connect(access); err != nil {
+		t.Fatal(err)
+	}
+	if _, err := c.Resources(t.Context()); err == nil || !strings.Contains(err.Error(), "certificate") {
+		t.Errorf("nobody's certificate: %v", err)
+	}
+	access.CA = filepath.Join(t.TempDir(), "none")
+	if _, err := proxmox.Connect(access); err == nil {
+		t.Error("an authority that is not there")
 	}
 }
 

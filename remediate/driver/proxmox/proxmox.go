@@ -39,6 +39,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"net/http"
 	"slices"
 	"strconv"
 	"strings"
@@ -71,11 +72,9 @@ func New(o Options) (swap.Platform, error) {
 	}
 	p := &platform{opt: o}
 	for _, a := range o.Clusters {
-		if a.Transport == nil {
-			a.Transport = api.Transport(nil)
-		}
-		a.Transport = &swap.Pace{Next: a.Transport, PerSecond: o.PerSecond}
-		c, err := api.Connect(a)
+		c, err := api.Connect(a, func(next http.RoundTripper) http.RoundTripper {
+			return &swap.Pace{Next: next, PerSecond: o.PerSecond}
+		})
 		if err != nil {
 			return nil, err
 		}
