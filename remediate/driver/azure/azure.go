@@ -114,7 +114,7 @@ func New(o Options) (swap.Platform, error) {
 	if err != nil {
 		return nil, err
 	}
-	return &platform{client: c, helpers: o.Helpers, poll: o.Poll, turns: map[string]chan struct{}{}}, nil
+	return &platform{client: c, helpers: o.Helpers, poll: o.Poll, turns: map[string]chan struct{}{}, locks: map[string]locks{}}, nil
 }
 
 type platform struct {
@@ -124,6 +124,7 @@ type platform struct {
 
 	mu    sync.Mutex
 	turns map[string]chan struct{} // one at a time changes a helper
+	locks map[string]locks         // by subscription
 }
 
 // turn waits until nobody else of this process changes a helper: Azure would refuse one of both.

@@ -48,7 +48,7 @@ func newCloud() *azuretest.Cloud {
 	tools.Data = []azuretest.Hook{{Disk: "tools_Data", Lun: 0, Caching: "None", Create: "Attach", Delete: "Detach"}}
 	off := machine("Hosts", "ws22")
 	off.Power = "stopped"
-	return new(azuretest.Cloud).Add(
+	return (&azuretest.Cloud{Late: 3}).Add(
 		disk("Hosts", "ws1_OsDisk"), disk("Hosts", "ws22_OsDisk"), disk("Tools", "unbrick-helper_OsDisk"), disk("Tools", "tools_Data"),
 		machine("Hosts", "ws1"), off, tools)
 }

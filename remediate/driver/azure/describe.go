@@ -7,6 +7,7 @@ import (
 	"fmt"
 	"net/url"
 	"strings"
+	"time"
 
 	"github.com/Azure/azure-sdk-for-go/sdk/resourcemanager/compute/armcompute/v7"
 
@@ -136,43 +137,69 @@ func movable(d *armcompute.Disk) error {
 	return nil
 }
 
-// unlocked makes sure that no lock is in the way of a swap. A lock counts for all that is in its
-// scope. That the disk may not be deleted does not matter: it is not. That nothing in its group
-// may be matters: the stand-in could never be removed.
-func (in *instance) unlocked(ctx context.Context, machine, disk string) error {
-	type lock struct {
-		ID         string `json:"id"`
-		Name       string `json:"name"`
-		Properties struct {
-			Level string `json:"level"`
-		} `json:"properties"`
+// A lock is a management lock, which counts for all that is in its scope.
+type lock struct {
+	ID         string `json:"id"`
+	Name       string `json:"name"`
+	Properties struct {
+		Level string `json:"level"`
+	} `json:"properties"`
+}
+
+// lockAge is how long a list of locks is good: it is the same for all hosts of a subscription, and
+// what Azure refuses later because of a lock is put back like any other failure.
+const lockAge = time.Minute
+
+type locks struct {
+	all  []lock
+	read time.Time
+}
+
+// locksOf returns the locks in a subscription.
+func (p *platform) locksOf(ctx context.Context, subscription string) ([]lock, error) {
+	p.mu.Lock()
+	known := p.locks[strings.ToLower(subscription)]
+	p.mu.Unlock()
+	if time.Since(known.read) < lockAge {
+		return known.all, nil
 	}
-	locks, err := source.List[lock](ctx, in.client, "/subscriptions/"+in.at.Subscription+"/providers/Microsoft.Authorization/locks", url.Values{"api-version": {"2020-05-01"}})
+	all, err := source.List[lock](ctx, p.client, "/subscriptions/"+subscription+"/providers/Microsoft.Authorization/locks", url.Values{"api-version": {"2020-05-01"}})
 	if err != nil {
-		return say(ctx, "cannot list the locks of its subscription", err)
+		return nil, say(ctx, "cannot list the locks of its subscription", err)
+	}
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	p.locks[strings.ToLower(subscription)] = locks{all, time.Now()}
+	return all, nil
+}
+
+// unlocked makes sure that no lock is in the way of a swap. That the disk may not be deleted does
+// not matter: it is not. That nothing in its group may be matters: the stand-in could never be
+// removed.
+func (in *instance) unlocked(ctx context.Context, machine, disk string) error {
+	all, err := in.locksOf(ctx, in.at.Subscription)
+	if err != nil {
+		return err
 	}
 	standin, err := inGroupOf(disk, "disks", "unbrick-standin")
 	if err != nil {
 		return err
 	}
-	for _, l := range locks {
-		at := strings.LastIndex(strings.ToLower(l.ID), "/providers/microsoft.authorization/locks/")
-		if at < 0 {
-			continue
-		}
-		scope := l.ID[:at]
-		readOnly := strings.EqualFold(l.Properties.Level, "ReadOnly")
-		if readOnly && (within(machine, scope) || within(disk, scope)) || within(standin.String(), scope) {
-			return fmt.Errorf("the lock %s on %s would stop it half-way\ntake it off until the host is repaired: az lock delete --ids %s", l.Name, scope, l.ID)
+	for _, l := range all {
+		if l.readOnly() && (l.covers(machine) || l.covers(disk)) || l.covers(standin.String()) {
+			return fmt.Errorf("the lock %s would stop it half-way\ntake it off until the host is repaired: az lock delete --ids %s", l.Name, l.ID)
 		}
 	}
 	return nil
 }
 
-// within says whether a resource is in a scope.
-func within(id, scope string) bool {
-	id, scope = strings.ToLower(id)+"/", strings.ToLower(strings.TrimSuffix(scope, "/"))+"/"
-	return strings.HasPrefix(id, scope)
+func (l lock) readOnly() bool { return strings.EqualFold(l.Properties.Level, "ReadOnly") }
+
+// covers says whether a resource is in the scope of a lock, which its id begins with.
+func (l lock) covers(id string) bool {
+	scope := strings.ToLower(l.ID)
+	at := strings.LastIndex(scope, "/providers/microsoft.authorization/locks/")
+	return at >= 0 && strings.HasPrefix(strings.ToLower(id)+"/", scope[:at]+"/")
 }
 
 // siteRecovery begins the names of the extensions of Azure Site Recovery.

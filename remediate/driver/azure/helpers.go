@@ -94,6 +94,10 @@ func (in *instance) Helpers(ctx context.Context) (all []swap.Helper, err error) 
 	if err != nil {
 		return nil, err
 	}
+	held, err := in.locksOf(ctx, in.at.Subscription)
+	if err != nil {
+		return nil, err
+	}
 	var why []string
 	for _, a := range addresses {
 		vm, err := in.machine(ctx, a)
@@ -106,6 +110,10 @@ func (in *instance) Helpers(ctx context.Context) (all []swap.Helper, err error) 
 		}
 		if reason := unfit(vm, in.last, a, in.at); reason != "" {
 			why = append(why, a.String()+" "+reason)
+			continue
+		}
+		if i := slices.IndexFunc(held, func(l lock) bool { return l.readOnly() && l.covers(a.ID()) }); i >= 0 {
+			why = append(why, a.String()+" is read-only by the lock "+held[i].Name)
 			continue
 		}
 		lent := 0

@@ -54,11 +54,14 @@ func TestRefusals(t *testing.T) {
 		}, "az disk revoke-access --ids /subscriptions/"},
 		"read only": {func(c *azuretest.Cloud) {
 			c.Add(azuretest.Lock{Scope: groups + "hosts", Name: "freeze", Level: "ReadOnly"})
-		}, "the lock freeze on"},
+		}, "the lock freeze would stop it"},
 		"all locked": {func(c *azuretest.Cloud) {
 			c.Add(azuretest.Lock{Scope: "/subscriptions/" + azuretest.Subscription, Name: "all", Level: "CanNotDelete"})
 		}, "az lock delete --ids"},
-		"helper gone":   {changeHelper(func(m *azuretest.Machine) { m.Name = "other" }), "unbrick-helper is not there"},
+		"helper gone": {changeHelper(func(m *azuretest.Machine) { m.Name = "other" }), "unbrick-helper is not there"},
+		"helper locked": {func(c *azuretest.Cloud) {
+			c.Add(azuretest.Lock{Scope: groups + "tools", Name: "freeze", Level: "ReadOnly"})
+		}, "unbrick-helper is read-only by the lock freeze"},
 		"helper off":    {changeHelper(func(m *azuretest.Machine) { m.Power = "deallocated" }), "unbrick-helper does not run"},
 		"other zone":    {changeHelper(func(m *azuretest.Machine) { m.Zone = "" }), "is in no zone and the host in zone 2"},
 		"other region":  {changeHelper(func(m *azuretest.Machine) { m.Location = "northeurope" }), "is in northeurope and the host in westeurope"},
