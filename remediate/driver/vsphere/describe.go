@@ -57,6 +57,9 @@ func (in *instance) describe(ctx context.Context, s sight) (slot swap.Slot, err 
 	if err := in.alone(ctx, v, leisurely); err != nil {
 		return slot, err
 	}
+	if d.Policy, err = in.policy(ctx, disk); err != nil {
+		return slot, err
+	}
 	b, err := encode(d)
 	if err != nil {
 		return slot, err
@@ -99,7 +102,7 @@ func plain(vm mo.VirtualMachine) error {
 }
 
 // ours are tasks that a call of this driver may have set going before it was cut off.
-var ours = []string{"poweron", "poweroff", "reconfigure", "reconfigvm", "clone", "clonevm"}
+var ours = []string{"poweron", "executevmpoweronlro", "poweroff", "reconfigure", "reconfigvm", "clone", "clonevm"}
 
 // quiet makes sure that nothing is done to the machine that a stop would break: a migration, a
 // snapshot that backup makes.

@@ -14,6 +14,8 @@ import (
 type detail struct {
 	Disk types.VirtualDisk               `json:"disk"`
 	Boot types.VirtualMachineBootOptions `json:"boot"`
+	// Policy is the id of the storage policy of the disk; empty if it has none.
+	Policy string `json:"policy,omitempty"`
 }
 
 // kept returns of a disk what is put back and compared. Left out is what the server finds out

@@ -95,7 +95,7 @@ func (in *instance) see(ctx context.Context, properties []string, helpers ...hel
 			s.helpers = append(s.helpers, h)
 		}
 		if err != nil {
-			return s, fmt.Errorf("cannot read %s: %w", o.Obj.Value, err)
+			return s, say(ctx, "cannot read "+o.Obj.Value, err) // a property that the account may not see
 		}
 	}
 	if !found {

@@ -48,7 +48,7 @@ func (in *instance) Helpers(ctx context.Context) ([]swap.Helper, error) {
 			vms = append(vms, vm)
 		}
 		if err != nil {
-			return nil, fmt.Errorf("cannot read %s: %w", o.Obj.Value, err)
+			return nil, say(ctx, "cannot read "+o.Obj.Value, err)
 		}
 	}
 	return in.fit(vms, hosts)
@@ -156,7 +156,7 @@ func (in *instance) lend(ctx context.Context, e swap.Entry, helper string) error
 				VirtualDeviceFileBackingInfo: types.VirtualDeviceFileBackingInfo{FileName: b.FileName, Datastore: b.Datastore},
 				DiskMode:                     string(types.VirtualDiskModeIndependent_persistent),
 			}}}
-		err = in.reconfigure(ctx, vm.Self, change(types.VirtualDeviceConfigSpecOperationAdd, d))
+		err = in.reconfigure(ctx, vm.Self, change(types.VirtualDeviceConfigSpecOperationAdd, d, was.Policy))
 		said := say(ctx, fmt.Sprintf("cannot hang %s on the helper %s", e.Slot.Volume, helper), err)
 		if fault.Is(err, &types.InvalidDeviceSpec{}) { // another process took the place
 			return &remediate.RetryError{After: 2 * time.Second, Err: said}
@@ -198,7 +198,7 @@ func (in *instance) recover(ctx context.Context, e swap.Entry, helper string) er
 		if b := flat(d); b.FileName != in.disk.file {
 			return fmt.Errorf("%s was moved to %s while it hung on the helper %s: move the helper back (Storage vMotion), and keep it where it is", in.disk.file, b.FileName, helper)
 		}
-		err := in.reconfigure(ctx, vm.Self, change(types.VirtualDeviceConfigSpecOperationRemove, d))
+		err := in.reconfigure(ctx, vm.Self, change(types.VirtualDeviceConfigSpecOperationRemove, d, ""))
 		return say(ctx, fmt.Sprintf("cannot take %s off the helper %s", e.Slot.Volume, helper), err)
 	})
 }

@@ -197,6 +197,28 @@ func TestLocked(t *testing.T) {
 	}
 }
 
+// A disk whose file was moved along with the helper is known by its UUID, and not hung back by a
+// path that leads nowhere.
+func TestMoved(t *testing.T) {
+	b := newBench(t)
+	d, tg := b.driver(), b.target(b.vm)
+	if err := d.Enter(t.Context(), tg, remediate.Image{}); err != nil {
+		t.Fatal(err)
+	}
+	b.Edit(b.helper, func(m *simulator.VirtualMachine) {
+		for _, dev := range m.Config.Hardware.Device {
+			if d, ok := dev.(*types.VirtualDisk); ok && strings.Contains(d.Backing.(flat).FileName, "ws1/") {
+				d.Backing.(flat).FileName = "[other] unbrick-helper/disk9.vmdk"
+			}
+		}
+	})
+	n := b.Actions()
+	err := d.Leave(t.Context(), tg, remediate.Posture{})
+	if err == nil || !strings.Contains(err.Error(), "move the helper back") || b.Actions() != n {
+		t.Error(err)
+	}
+}
+
 // An address that leads nowhere says so.
 func TestNotThere(t *testing.T) {
 	b := newBench(t)

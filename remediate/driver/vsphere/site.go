@@ -8,6 +8,7 @@ import (
 	"sync"
 	"time"
 
+	"github.com/vmware/govmomi/pbm"
 	"github.com/vmware/govmomi/vim25/methods"
 	"github.com/vmware/govmomi/vim25/mo"
 	"github.com/vmware/govmomi/vim25/types"
@@ -25,6 +26,7 @@ type site struct {
 	asked   time.Time // for the helpers
 	locks   map[types.ManagedObjectReference]chan struct{}
 	holders map[types.ManagedObjectReference]holders
+	pbm     *pbm.Client
 	begun   map[types.ManagedObjectReference]string // tasks on helpers, with the file each is about
 }
 
@@ -225,7 +227,7 @@ func (in *instance) readHolders(ctx context.Context, datastore types.ManagedObje
 	for _, o := range all {
 		var vm mo.VirtualMachine
 		if err := mo.LoadObjectContent([]types.ObjectContent{o}, &vm); err != nil {
-			return h, fmt.Errorf("cannot read %s: %w", o.Obj.Value, err)
+			return h, say(ctx, "cannot read "+o.Obj.Value, err)
 		}
 		for _, d := range disks(vm) {
 			for b := flat(d); b != nil; b = b.Parent {

@@ -101,8 +101,12 @@ func (in *instance) reconfigure(ctx context.Context, ref types.ManagedObjectRefe
 }
 
 // change is a change of one device, whose files are left alone.
-func change(op types.VirtualDeviceConfigSpecOperation, d *types.VirtualDisk) types.VirtualMachineConfigSpec {
-	return types.VirtualMachineConfigSpec{DeviceChange: []types.BaseVirtualDeviceConfigSpec{&types.VirtualDeviceConfigSpec{Operation: op, Device: d}}}
+func change(op types.VirtualDeviceConfigSpecOperation, d *types.VirtualDisk, policy string) types.VirtualMachineConfigSpec {
+	c := &types.VirtualDeviceConfigSpec{Operation: op, Device: d}
+	if policy != "" {
+		c.Profile = []types.BaseVirtualMachineProfileSpec{&types.VirtualMachineDefinedProfileSpec{ProfileId: policy}}
+	}
+	return types.VirtualMachineConfigSpec{DeviceChange: []types.BaseVirtualDeviceConfigSpec{c}}
 }
 
 // release takes the disk off the machine.
@@ -115,7 +119,7 @@ func (in *instance) release(ctx context.Context, e swap.Entry) error {
 	if d == nil {
 		return nil
 	}
-	err = in.reconfigure(ctx, in.ref, change(types.VirtualDeviceConfigSpecOperationRemove, d))
+	err = in.reconfigure(ctx, in.ref, change(types.VirtualDeviceConfigSpecOperationRemove, d, ""))
 	return say(ctx, fmt.Sprintf("cannot take %s off %s", e.Slot.Volume, s.vm.Name), err)
 }
 
@@ -128,7 +132,7 @@ func (in *instance) giveBack(ctx context.Context, e swap.Entry) error {
 	if err := in.alone(ctx, was.volume(), soon); err != nil { // a helper that is no longer one may have it
 		return fmt.Errorf("the disk of %s is not put back yet: %w", e.Host, err)
 	}
-	err = in.reconfigure(ctx, in.ref, change(types.VirtualDeviceConfigSpecOperationAdd, was.added()))
+	err = in.reconfigure(ctx, in.ref, change(types.VirtualDeviceConfigSpecOperationAdd, was.added(), was.Policy))
 	if err != nil {
 		return in.whoHas(ctx, was.volume(), say(ctx, fmt.Sprintf("cannot hang %s back on %s", e.Slot.Volume, in.ref.Value), err), err)
 	}

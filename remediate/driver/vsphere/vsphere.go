@@ -5,7 +5,7 @@
 // # How a disk is taken off and put back
 //
 // By ReconfigVM_Task: the device is removed and its files stay (no file operation), and later it
-// is added at the same controller and unit, with the same mode and sharing. The order in which
+// is added at the same controller and unit, with the same mode and sharing and the same storage policy. The order in which
 // the machine boots is put back before it is started, because vCenter forgets a disk that goes.
 // On the helper the disk is independent, so that snapshots of the helper leave it alone. vSphere
 // itself keeps two running machines from one disk: it locks the files.
@@ -51,7 +51,7 @@ import (
 // needs.
 func Privileges(snapshots bool) []string {
 	all := []string{"VirtualMachine.Interact.PowerOff", "VirtualMachine.Interact.PowerOn", "VirtualMachine.Config.AddExistingDisk",
-		"VirtualMachine.Config.RemoveDisk", "VirtualMachine.Config.Settings", "Datastore.Browse", "Datastore.FileManagement"}
+		"VirtualMachine.Config.RemoveDisk", "VirtualMachine.Config.Settings", "Datastore.Browse", "Datastore.FileManagement", "StorageProfile.View"}
 	if snapshots {
 		all = append(all, "VirtualMachine.Provisioning.Clone", "VirtualMachine.Inventory.CreateFromExisting", "Datastore.AllocateSpace", "Resource.AssignVMToPool")
 	}

@@ -2,6 +2,7 @@ package vsphere_test
 
 import (
 	"os"
+	"runtime/debug"
 	"strings"
 	"sync"
 	"testing"
@@ -21,6 +22,7 @@ import (
 
 func TestMain(m *testing.M) {
 	vspheretest.Quiet()
+	debug.SetGCPercent(400) // the simulator copies all that it says by way of XML
 	os.Exit(m.Run())
 }
 
@@ -94,6 +96,7 @@ func (b *bench) rig() swaptest.Rig {
 // TestDriver passes the suite, cut, throttled and refused at every request.
 func TestDriver(t *testing.T) {
 	b := newBench(t)
+	b.Policy(b.vm, "gold-42")
 	restore, err := b.Keep(b.vm, b.helper)
 	if err != nil {
 		t.Fatal(err)

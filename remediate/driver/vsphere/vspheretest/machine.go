@@ -6,6 +6,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"maps"
 	"os"
 	"path/filepath"
 	"slices"
@@ -145,8 +146,10 @@ func (s *Server) Keep(vms ...*object.VirtualMachine) (restore func() error, err 
 			kept[i], boots[i], extra[i] = b.Bytes(), m.Config.BootOptions, slices.Clone(m.Config.ExtraConfig)
 		})
 	}
+	policy := maps.Clone(s.policy)
 	return func() (err error) {
 		s.mu.Lock()
+		s.policy = maps.Clone(policy)
 		clear(s.pending)
 		clear(s.booted)
 		s.actions = 0
@@ -202,6 +205,13 @@ func (s *Server) Images(name string) map[string]string {
 	return all
 }
 
+// Write puts a file into the datastore.
+func (s *Server) Write(file, text string) error {
+	var p object.DatastorePath
+	p.FromString(file)
+	return os.WriteFile(filepath.Join(s.dir(), p.Path), []byte(text), 0o600)
+}
+
 // Extra returns a value of a machine's configuration, or nothing.
 func (s *Server) Extra(vm *object.VirtualMachine, key string) (value string) {
 	s.Edit(vm, func(m *simulator.VirtualMachine) {
@@ -233,14 +243,19 @@ func (s *Server) InstanceUUID(vm *object.VirtualMachine) (id string) {
 func (s *Server) Text(vm *object.VirtualMachine) string {
 	var b bytes.Buffer
 	s.mu.Lock()
-	busy := s.pending[vm.Reference()] != nil
+	busy, policies := s.pending[vm.Reference()] != nil, ""
+	for _, at := range slices.Sorted(maps.Keys(s.policy)) {
+		if strings.HasPrefix(at, vm.Reference().Value+":") {
+			policies += at + " has policy " + s.policy[at] + "\n"
+		}
+	}
 	s.mu.Unlock()
 	s.Edit(vm, func(m *simulator.VirtualMachine) {
 		devices := slices.Clone(m.Config.Hardware.Device)
 		slices.SortFunc(devices, func(a, b types.BaseVirtualDevice) int {
 			return cmp.Compare(a.GetVirtualDevice().Key, b.GetVirtualDevice().Key)
 		})
-		fmt.Fprintln(&b, m.Name, m.Runtime.PowerState, "busy", busy)
+		fmt.Fprintln(&b, m.Name, m.Runtime.PowerState, "busy", busy, policies)
 		for _, v := range []any{m.Config.BootOptions, devices} {
 			if err := types.NewJSONEncoder(&b).Encode(v); err != nil {
 				fmt.Fprintln(&b, err)
@@ -258,6 +273,13 @@ func (s *Server) Machines() string {
 	}
 	slices.Sort(names)
 	return strings.Join(names, " ")
+}
+
+// Policy gives the first disk of a machine a storage policy.
+func (s *Server) Policy(vm *object.VirtualMachine, id string) {
+	s.Edit(vm, func(m *simulator.VirtualMachine) {
+		s.policy[fmt.Sprintf("%s:%d", m.Self.Value, disks(m)[0].Key)] = id
+	})
 }
 
 // Busy sets a task going on a machine that never ends.

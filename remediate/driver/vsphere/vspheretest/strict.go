@@ -207,10 +207,28 @@ func (m *machine) reconfigure(r *types.ReconfigVM_Task) (types.AnyType, types.Ba
 		return res, f
 	}
 	m.forgetBoots()
+	for _, c := range r.Spec.DeviceChange {
+		m.noteDisk(c.GetVirtualDeviceConfigSpec())
+	}
 	for _, file := range hung {
 		m.server.booted[file] = append(m.server.booted[file], Hung)
 	}
 	return res, nil
+}
+
+// noteDisk keeps the storage policy of a disk that came, and forgets that of one that went.
+func (m *machine) noteDisk(spec *types.VirtualDeviceConfigSpec) {
+	d, ok := spec.Device.(*types.VirtualDisk)
+	if !ok {
+		return
+	}
+	at := fmt.Sprintf("%s:%d", m.Self.Value, d.Key)
+	delete(m.server.policy, at)
+	for _, p := range spec.Profile {
+		if one, ok := p.(*types.VirtualMachineDefinedProfileSpec); ok && spec.Operation == types.VirtualDeviceConfigSpecOperationAdd {
+			m.server.policy[at] = one.ProfileId
+		}
+	}
 }
 
 // fill says of a disk what its file says.

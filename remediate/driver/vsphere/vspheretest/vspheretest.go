@@ -14,6 +14,8 @@
 //     fault FileNotFound of ReconfigVM_Task).
 //   - Nothing is read without a session (API, fault NotAuthenticated).
 //   - An image that is put into a drive is there (API, fault FileNotFound of ReconfigVM_Task).
+//   - A disk that is hung up without a storage policy has none, whatever it had (Broadcom techdocs,
+//     "Assign Storage Policies to Virtual Machines").
 //   - A device is known by its key and changed by no other: InvalidDeviceSpec.
 //   - The size of a disk that is added is read from its file; a disk that goes is struck out of the
 //     order in which the machine boots: what a driver has to reckon with.
@@ -32,6 +34,7 @@ import (
 	"strings"
 	"sync"
 
+	pbm "github.com/vmware/govmomi/pbm/simulator"
 	"github.com/vmware/govmomi/simulator"
 	"github.com/vmware/govmomi/vim25"
 	"github.com/vmware/govmomi/vim25/methods"
@@ -62,6 +65,7 @@ type Server struct {
 	booted  map[string][]string           // by VMDK
 	files   map[string]*types.VirtualDisk // as they were made
 	allowed []string                      // privileges; nil: all
+	policy  map[string]string             // of disks, by "vm-1:2000"
 }
 
 // New makes one. Close it.
@@ -73,8 +77,9 @@ func New() (*Server, error) {
 		m.Remove()
 		return nil, fmt.Errorf("cannot make a vCenter: %w", err)
 	}
-	s := &Server{Looks: 2, model: m, service: m.Service, pending: map[types.ManagedObjectReference]*change{}, booted: map[string][]string{}, files: map[string]*types.VirtualDisk{}}
+	s := &Server{Looks: 2, model: m, service: m.Service, pending: map[types.ManagedObjectReference]*change{}, booted: map[string][]string{}, files: map[string]*types.VirtualDisk{}, policy: map[string]string{}}
 	s.service.RegisterSDK(s.registry(), vim25.Path+"/vimService")
+	s.service.RegisterSDK(pbm.New())
 	s.service.ServeMux.HandleFunc("/folder/", s.service.ServeDatastore)
 	s.service.Listen = &url.URL{Scheme: "http", Host: "vc.test", User: url.UserPassword(User, Password)}
 	c, err := vim25.NewClient(context.Background(), s.service)
@@ -94,7 +99,7 @@ func (s *Server) registry() *simulator.Registry { return s.service.Context.Map }
 // ServeHTTP implements http.Handler.
 func (s *Server) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	method := Method(r)
-	if r.Method == http.MethodPost && method != "RetrieveServiceContent" && method != "Login" && !s.knows(r) {
+	if r.Method == http.MethodPost && r.URL.Path == vim25.Path && method != "RetrieveServiceContent" && method != "Login" && !s.knows(r) {
 		fail(w, "NotAuthenticated", `<object type="Folder">group-d1</object><privilegeId>System.View</privilegeId>`)
 		return
 	}
@@ -103,6 +108,9 @@ func (s *Server) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 		s.tick()
 	case "ReconfigVM_Task", "PowerOnVM_Task", "PowerOffVM_Task", "CloneVM_Task":
 		s.begin(w, r)
+		return
+	case "PbmQueryAssociatedProfile":
+		s.policyOf(w, r)
 		return
 	case "HasPrivilegeOnEntity":
 		if s.privileges(w, r) {
@@ -124,6 +132,26 @@ func (s *Server) knows(r *http.Request) bool {
 
 // Allow has every account have these privileges alone.
 func (s *Server) Allow(privileges ...string) { s.mu.Lock(); s.allowed = privileges; s.mu.Unlock() }
+
+var keyOf = regexp.MustCompile(`<key>([^<]+)</key>`)
+
+// policyOf answers which storage policy a disk has: vcsim knows of none.
+func (s *Server) policyOf(w http.ResponseWriter, r *http.Request) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	b, err := io.ReadAll(r.Body)
+	m := keyOf.FindSubmatch(b)
+	if err != nil || m == nil {
+		http.Error(w, "what was that?", http.StatusBadRequest)
+		return
+	}
+	inner := ""
+	if p := s.policy[string(m[1])]; p != "" {
+		inner = "<returnval><uniqueId>" + p + "</uniqueId></returnval>"
+	}
+	w.Header().Set("Content-Type", "text/xml; charset=utf-8")
+	fmt.Fprintf(w, envelope, `<PbmQueryAssociatedProfileResponse xmlns="urn:pbm">`+inner+`</PbmQueryAssociatedProfileResponse>`)
+}
 
 // privileges answers which of them the account has: vcsim grants all.
 func (s *Server) privileges(w http.ResponseWriter, r *http.Request) bool {
