@@ -202,7 +202,9 @@ func (s *Source) draft(t *tree, vm mo.VirtualMachine) *inventory.Draft {
 		d.Label("connection", string(state)) // disconnected, inaccessible, orphaned
 	}
 	if c.InstanceUuid != "" {
-		d.Route("vsphere", "instanceUuid", s.conn.Host()+"/"+c.InstanceUuid)
+		for _, way := range []string{"vsphere", "vsphere-iso"} { // the second where the disk must not leave
+			d.Route(way, "instanceUuid", s.conn.Host()+"/"+c.InstanceUuid)
+		}
 	}
 	return d
 }

@@ -98,7 +98,7 @@ func TestSource(t *testing.T) {
 func look(t *testing.T, c *vsphere.Conn, h inventory.Host) {
 	t.Helper()
 	route, id, _ := strings.Cut(h.Routes[0].Address, "/")
-	if len(h.Routes) != 1 || h.Routes[0].Driver != "vsphere" || route != c.Host() || len(id) != 36 {
+	if len(h.Routes) != 2 || h.Routes[0].Driver != "vsphere" || h.Routes[1] != (inventory.Route{Driver: "vsphere-iso", Address: h.Routes[0].Address}) || route != c.Host() || len(id) != 36 {
 		t.Errorf("routes %+v", h.Routes)
 	}
 	if h.Site != "DC0" || h.Labels["power"] != "off" || h.Labels["cluster"] != "DC0_H1" || h.Labels["os"] != "windows2019srv_64Guest" || h.Serial != vsphere.Serial(h.Labels["bios_uuid"]) || h.UUID != "" {

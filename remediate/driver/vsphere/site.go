@@ -143,8 +143,8 @@ func (in *instance) pick(all []types.ObjectContent, names []string, asked []type
 	return helpers, nil
 }
 
-// lock keeps the others of this process off a helper: vSphere changes one thing at a time on a
-// machine, and refuses what comes meanwhile.
+// lock keeps the others of this process off a helper, on which vSphere changes one thing at a
+// time and refuses what comes meanwhile, and off what is remembered of a datastore.
 func (s *site) lock(ctx context.Context, ref types.ManagedObjectReference) (unlock func(), err error) {
 	s.mu.Lock()
 	if s.locks == nil {
@@ -188,20 +188,9 @@ func (in *instance) alone(ctx context.Context, v volume, maxAge time.Duration) e
 	if v.datastore == nil {
 		return nil
 	}
-	in.mu.Lock()
-	h := in.site.holders[*v.datastore]
-	in.mu.Unlock()
-	if time.Since(h.at) > maxAge {
-		var err error
-		if h, err = in.readHolders(ctx, *v.datastore); err != nil {
-			return err
-		}
-		in.mu.Lock()
-		if in.site.holders == nil {
-			in.site.holders = map[types.ManagedObjectReference]holders{}
-		}
-		in.site.holders[*v.datastore] = h
-		in.mu.Unlock()
+	h, err := in.onDatastore(ctx, *v.datastore, maxAge)
+	if err != nil {
+		return err
 	}
 	helpers, err := in.helpersOf(ctx, in, 0)
 	if err != nil {
@@ -213,6 +202,31 @@ func (in *instance) alone(ctx context.Context, v volume, maxAge time.Duration) e
 		}
 	}
 	return nil
+}
+
+// onDatastore returns what is known of a datastore. Of all that ask at once, one reads.
+func (in *instance) onDatastore(ctx context.Context, datastore types.ManagedObjectReference, maxAge time.Duration) (holders, error) {
+	unlock, err := in.lock(ctx, datastore)
+	if err != nil {
+		return holders{}, err
+	}
+	defer unlock()
+	in.mu.Lock()
+	h := in.site.holders[datastore]
+	in.mu.Unlock()
+	if time.Since(h.at) <= maxAge {
+		return h, nil
+	}
+	if h, err = in.readHolders(ctx, datastore); err != nil {
+		return h, err
+	}
+	in.mu.Lock()
+	defer in.mu.Unlock()
+	if in.site.holders == nil {
+		in.site.holders = map[types.ManagedObjectReference]holders{}
+	}
+	in.site.holders[datastore] = h
+	return h, nil
 }
 
 // readHolders reads the disks of all machines that have files on a datastore.
