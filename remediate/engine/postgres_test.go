@@ -21,6 +21,7 @@ import (
 	"unbrick/inventory"
 	"unbrick/remediate"
 	"unbrick/remediate/lab/testenv"
+	"unbrick/remediate/schedule"
 )
 
 // A cluster is a PostgreSQL server of a test, on loopback.
@@ -118,7 +119,7 @@ func TestPostgres(t *testing.T) {
 	t.Parallel()
 	c := newCluster(t)
 	for name, test := range map[string]func(*testing.T, *cluster, string){
-		"verdicts": postgresVerdicts, "share": postgresShare, "rings": postgresRings, "refresh": postgresRefresh, "takeover": postgresTakeOver,
+		"verdicts": postgresVerdicts, "share": postgresShare, "rings": postgresRings, "services": postgresServices, "refresh": postgresRefresh, "takeover": postgresTakeOver,
 		"one name": postgresOneName, "killed": postgresKilled, "silent": postgresSilent("jump-b"), "silent, one name": postgresSilent("jump-a"),
 	} {
 		dsn := c.database(t, strings.NewReplacer(" ", "", ",", "").Replace(name))
@@ -169,6 +170,50 @@ func postgresRings(t *testing.T, _ *cluster, dsn string) {
 	y.does = nil
 	if sum := runs(t, e); sum.Verdicts[remediate.Fixed] != 37 || sum.Ended.IsZero() {
 		t.Errorf("%+v", sum)
+	}
+}
+
+// postgresServices holds a host for a service whose treatment takes too long, by a way with a rate.
+func postgresServices(t *testing.T, _ *cluster, dsn string) {
+	ctx := context.Background()
+	s := openTest(t, dsn)
+	_, err := s.Begin(ctx, Run{FleetDigest: "f"}, func(yield func(Planned) bool) {
+		for i, name := range []string{"pc@MEL", "ad@SYD"} {
+			p := yardHost(i, name)
+			if i == 1 {
+				p.Host.Labels = map[string]string{"service": "ad"}
+			}
+			if !yield(p) {
+				return
+			}
+		}
+	})
+	if err != nil {
+		t.Fatal(err)
+	}
+	y := newYard()
+	y.hold, y.entered = make(chan struct{}), make(chan string, 10)
+	e := y.engine(s, "redfish")
+	e.Baselines, e.PerHour, e.Plan, e.Limits.PerTechnician = map[string]float64{}, map[string]int{"redfish": 3_600_000}, planOf(e), 1
+	e.Ladder[0].Stop = remediate.Stop{Failures: 5}
+	e.Plan.Rates = schedule.NewRates()
+	e.Plan.Rates.Assume("redfish", schedule.Assumption{Minutes: 0.001})
+	r := start(t, dsn, e)
+	if host := <-y.entered; host != "ad" {
+		t.Errorf("%s comes first", host)
+	}
+	inFlight(t, r.other, 1)
+	eventually(t, "it takes too long", func() bool {
+		n := 0
+		err := r.other.db().QueryRow(`SELECT COUNT(*) FROM outcomes WHERE result = 'bad'`).Scan(&n)
+		return err == nil && n == 1
+	})
+	if st, err := r.other.Status(ctx, ""); err != nil || st.Service == nil || st.Service.Name != "identity" {
+		t.Errorf("%+v, %v", st.Service, err)
+	}
+	close(y.hold)
+	if sum, err := r.end(); err != nil || !sum.Done() {
+		t.Errorf("%+v, %v", sum, err)
 	}
 }
 
