@@ -25,7 +25,8 @@ import (
 
 // A Config says which virtual machines are hosts. What is empty leaves out none.
 type Config struct {
-	Connection
+	Cloud    string // as of a Connection
+	Endpoint string
 
 	Subscriptions []string // ids; needed, unless IDs has all that is asked for
 	Groups        []string // resource groups in these subscriptions
@@ -47,6 +48,11 @@ type Source struct {
 
 // New checks the configuration. It does not reach Azure.
 func New(cfg Config) (*Source, error) {
+	return Open(cfg, Connection{Cloud: cfg.Cloud, Endpoint: cfg.Endpoint})
+}
+
+// Open is New for who has a connection of their own.
+func Open(cfg Config, to Connection) (*Source, error) {
 	s := &Source{cfg: cfg, cal: calendar.New()}
 	for _, text := range cfg.IDs {
 		a, err := ParseAddress(text)
@@ -72,7 +78,7 @@ func New(cfg Config) (*Source, error) {
 		return nil, fmt.Errorf("cannot use Azure: %w", err)
 	}
 	var err error
-	if s.client, err = cfg.Dial(); err != nil {
+	if s.client, err = to.Dial(); err != nil {
 		return nil, fmt.Errorf("cannot use Azure: %w", err)
 	}
 	return s, nil

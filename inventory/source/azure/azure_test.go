@@ -96,15 +96,19 @@ func open(t *testing.T, a *arm, service *sourcetest.Service, change func(*azure.
 	t.Helper()
 	service.Next, service.Authorization = a, "Bearer t"
 	a.url = service.Start(t)
-	cfg := azure.Config{Connection: azure.Connection{Endpoint: a.url, Credential: token{}, Backoff: time.Microsecond}, Subscriptions: []string{subscription}}
+	cfg := azure.Config{Subscriptions: []string{subscription}}
 	if change != nil {
 		change(&cfg)
 	}
-	s, err := azure.New(cfg)
+	s, err := azure.Open(cfg, connection(a.url, nil))
 	if err != nil {
 		t.Fatal(err)
 	}
 	return s
+}
+
+func connection(url string, failed error) azure.Connection {
+	return azure.Connection{Endpoint: url, Credential: token{failed}, Backoff: time.Microsecond}
 }
 
 func TestSource(t *testing.T) {
@@ -197,7 +201,10 @@ func TestCheck(t *testing.T) {
 		t.Errorf("without the right: %v", err)
 	}
 	var failed error = &azidentity.AuthenticationFailedError{}
-	s = open(t, a, &sourcetest.Service{}, func(c *azure.Config) { c.Credential = token{failed} })
+	s, err := azure.Open(azure.Config{Subscriptions: []string{subscription}}, connection(a.url, failed))
+	if err != nil {
+		t.Fatal(err)
+	}
 	if err := s.Check(t.Context()); !errors.Is(err, azure.ErrLogin) || !strings.Contains(err.Error(), "az login") {
 		t.Errorf("without a login: %v", err)
 	}
@@ -213,7 +220,7 @@ func TestConfig(t *testing.T) {
 		"group":        {azure.Config{Subscriptions: []string{subscription}, Groups: []string{"a/b"}}, "no name of a resource group"},
 		"id":           {azure.Config{IDs: []string{"ws1"}}, "SUBSCRIPTION-ID/RESOURCE-GROUP/NAME"},
 		"field":        {azure.Config{Subscriptions: []string{subscription}, Fields: map[string]string{"teir": "x"}}, `no field "teir"`},
-		"cloud":        {azure.Config{Subscriptions: []string{subscription}, Connection: azure.Connection{Cloud: "germany"}}, "public, government or china"},
+		"cloud":        {azure.Config{Subscriptions: []string{subscription}, Cloud: "germany"}, "public, government or china"},
 	} {
 		if _, err := azure.New(c.cfg); err == nil || !strings.Contains(err.Error(), c.want) {
 			t.Errorf("%s: %v, want %q", name, err, c.want)

@@ -73,17 +73,34 @@ func (c Connection) Dial() (*Client, error) {
 		o.Transport = &http.Client{Transport: c.Transport}
 	}
 	if c.Credential == nil {
-		found, err := azidentity.NewDefaultAzureCredential(&azidentity.DefaultAzureCredentialOptions{ClientOptions: policy.ClientOptions{Cloud: where}})
-		if err != nil {
-			return nil, Explain(err)
-		}
-		c.Credential = found
+		c.Credential = &found{cloud: where}
 	}
 	plain, err := arm.NewClient("unbrick", "v1.0.0", c.Credential, &o)
 	if err != nil {
 		return nil, err
 	}
 	return &Client{credential: c.Credential, options: o, plain: plain, compute: map[string]*armcompute.ClientFactory{}}, nil
+}
+
+// found is the credential that Azure's own tools would find. It is looked for when it is needed:
+// who has no host on Azure need not have one.
+type found struct {
+	cloud cloud.Configuration
+
+	once sync.Once
+	got  azcore.TokenCredential
+	err  error
+}
+
+// GetToken implements azcore.TokenCredential.
+func (f *found) GetToken(ctx context.Context, o policy.TokenRequestOptions) (azcore.AccessToken, error) {
+	f.once.Do(func() {
+		f.got, f.err = azidentity.NewDefaultAzureCredential(&azidentity.DefaultAzureCredentialOptions{ClientOptions: policy.ClientOptions{Cloud: f.cloud}})
+	})
+	if f.err != nil {
+		return azcore.AccessToken{}, fmt.Errorf("%w%s", ErrLogin, loginHint)
+	}
+	return f.got.GetToken(ctx, o)
 }
 
 // Compute returns what makes the clients of a subscription. There is one of each, since each

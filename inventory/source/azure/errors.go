@@ -46,8 +46,8 @@ func Explain(err error) error {
 	var login *azidentity.AuthenticationFailedError
 	var none interface{ NonRetriable() }
 	switch {
-	case err == nil:
-		return nil
+	case err == nil || errors.Is(err, ErrLogin):
+		return err
 	case errors.As(err, &said):
 		return refusal(said)
 	case errors.As(err, &login), errors.As(err, &none) && strings.Contains(err.Error(), "redential"):

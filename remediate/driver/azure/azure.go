@@ -88,7 +88,8 @@ type Options struct {
 	// Helpers are the virtual machines that disks are hung on: NAME, in the resource group of the
 	// host; GROUP/NAME, in its subscription; SUBSCRIPTION/GROUP/NAME or a resource id; or
 	// tag:NAME=VALUE for all that have the tag in the host's subscription. Those of them serve a
-	// host that run Linux in its region and zone. "unbrick-helper" if empty.
+	// host that run Linux in its region and zone; what names no machine of Azure is passed over.
+	// "unbrick-helper" if empty.
 	Helpers []string
 
 	Poll time.Duration // how often to ask for an operation where Azure does not say; 5 s if 0
@@ -98,11 +99,6 @@ type Options struct {
 func New(o Options) (swap.Platform, error) {
 	if len(o.Helpers) == 0 {
 		o.Helpers = []string{"unbrick-helper"}
-	}
-	for _, h := range o.Helpers {
-		if err := checkHelper(h); err != nil {
-			return nil, err
-		}
 	}
 	if o.Poll == 0 {
 		o.Poll = 5 * time.Second

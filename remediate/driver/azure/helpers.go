@@ -16,16 +16,8 @@ import (
 
 const tagPrefix = "tag:"
 
-// checkHelper refuses what names no helper.
-func checkHelper(h string) error {
-	_, err := helperAt(h, source.Address{Subscription: "00000000-0000-0000-0000-000000000000", Group: "g"})
-	if name, ok := strings.CutPrefix(h, tagPrefix); err != nil && (!ok || strings.HasPrefix(name, "=") || name == "" || strings.Contains(name, "'")) {
-		return fmt.Errorf("%q names no helper on Azure\nwrite NAME, GROUP/NAME, SUBSCRIPTION/GROUP/NAME or tag:NAME=VALUE", h)
-	}
-	return nil
-}
-
-// helperAt is the address of a helper for a host.
+// helperAt is the address of a helper for a host. Its error means that no machine of Azure can be
+// called so: the list may have the helpers of other platforms too.
 func helperAt(h string, host source.Address) (source.Address, error) {
 	switch strings.Count(strings.Trim(h, "/"), "/") {
 	case 0:
@@ -69,9 +61,13 @@ func (in *instance) named(ctx context.Context) (all []source.Address, err error)
 			continue
 		}
 		name, value, valued := strings.Cut(tag, "=")
-		filter := "tagName eq '" + name + "'"
+		if name == "" {
+			continue
+		}
+		quoted := func(s string) string { return "'" + strings.ReplaceAll(s, "'", "''") + "'" }
+		filter := "tagName eq " + quoted(name)
 		if valued {
-			filter += " and tagValue eq '" + strings.ReplaceAll(value, "'", "''") + "'"
+			filter += " and tagValue eq " + quoted(value)
 		}
 		found, err := source.List[struct {
 			ID string `json:"id"`
@@ -98,7 +94,10 @@ func (in *instance) Helpers(ctx context.Context) (all []swap.Helper, err error) 
 	if err != nil {
 		return nil, err
 	}
-	var why []string
+	why := []string{}
+	if len(addresses) == 0 {
+		why = append(why, fmt.Sprintf("none of the helpers (%s) is a virtual machine of Azure", strings.Join(in.helpers, ", ")))
+	}
 	for _, a := range addresses {
 		vm, err := in.machine(ctx, a)
 		if errors.Is(err, errNoMachine) {

@@ -170,10 +170,10 @@ func TestForeignStandIn(t *testing.T) {
 
 // Addresses and options that name nothing are refused before Azure is asked.
 func TestBadNames(t *testing.T) {
-	if _, err := azure.New(azure.Options{Helpers: []string{"a/b/c/d"}}); err == nil || !strings.Contains(err.Error(), "names no helper") {
+	d, _, _ := newDriver(t, newCloud(), func(o *azure.Options) { o.Helpers = []string{"/dc1/vm/helper/of/vsphere", "tag:none=such"} })
+	if _, err := d.Observe(t.Context(), target(host)); err == nil || !strings.Contains(err.Error(), "none of the helpers (/dc1/vm/helper/of/vsphere, tag:none=such) is a virtual machine of Azure") {
 		t.Error(err)
 	}
-	d, _, _ := newDriver(t, newCloud(), nil)
 	if _, err := d.Observe(t.Context(), target("ws1")); err == nil || !strings.Contains(err.Error(), "SUBSCRIPTION-ID/RESOURCE-GROUP/NAME") {
 		t.Error(err)
 	}
