@@ -5,7 +5,6 @@ import (
 	"errors"
 	"fmt"
 
-	"github.com/vmware/govmomi/object"
 	"github.com/vmware/govmomi/vim25/methods"
 	"github.com/vmware/govmomi/vim25/mo"
 	"github.com/vmware/govmomi/vim25/types"
@@ -42,11 +41,15 @@ func (in *instance) copy(ctx context.Context, e swap.Entry) error {
 	if s.vm.Parent == nil {
 		return errors.New("it is a part of a vApp, where no clone can be put beside it: run without snapshots, or copy the disk yourself")
 	}
+	mine := find(s.vm, in.disk)
+	if mine == nil {
+		return nil // it went just now
+	}
 	var without []types.BaseVirtualDeviceConfigSpec
 	for _, dev := range s.vm.Config.Hardware.Device {
 		d, disk := dev.(*types.VirtualDisk)
 		_, nic := dev.(types.BaseVirtualEthernetCard)
-		if nic || disk && d != find(s.vm, in.disk) {
+		if nic || disk && d != mine {
 			without = append(without, &types.VirtualDeviceConfigSpec{Operation: types.VirtualDeviceConfigSpecOperationRemove, Device: dev})
 		}
 	}
@@ -60,5 +63,5 @@ func (in *instance) copy(ctx context.Context, e swap.Entry) error {
 	if err == nil {
 		err = in.await(ctx, res.Returnval)
 	}
-	return say(ctx, "cannot copy the disk of "+s.vm.Name+" ("+object.VirtualDeviceList(s.vm.Config.Hardware.Device).Name(find(s.vm, in.disk))+")", err)
+	return say(ctx, "cannot copy the disk of "+s.vm.Name+" ("+name(s.vm, mine)+")", err)
 }

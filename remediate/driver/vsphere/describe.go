@@ -64,7 +64,7 @@ func (in *instance) describe(ctx context.Context, s sight) (slot swap.Slot, err 
 	if err != nil {
 		return slot, err
 	}
-	in.know(v)
+	in.disk = v // for Helpers
 	return swap.Slot{Volume: v.file, Name: fmt.Sprintf("%s as %s of %s", v.file, name(s.vm, disk), s.vm.Name), Detail: b, Remark: remarks(s.vm)}, nil
 }
 

@@ -21,10 +21,9 @@ type instance struct {
 	*vim25.Client
 	at   address
 	ref  types.ManagedObjectReference
-	uuid string                        // of the instance
-	disk volume                        // what is swapped, once it is known
-	want *types.ManagedObjectReference // its datastore
-	last *sight                        // what Look saw
+	uuid string // of the instance
+	disk volume // what is swapped, once it is known
+	last *sight // what Look saw
 }
 
 // ID implements swap.Instance. The instance UUID stays when the machine is moved to another
@@ -147,8 +146,8 @@ func (in *instance) Look(ctx context.Context, e swap.Entry) (swap.State, error) 
 		if d, err = readDetail(e.Slot); err != nil {
 			return swap.State{}, err
 		}
-		in.know(d.volume())
-		if helpers, err = in.helpersOf(ctx, in, 0); err != nil {
+		in.disk = d.volume()
+		if helpers, err = in.helpersOf(ctx, in, soon); err != nil {
 			return swap.State{}, err
 		}
 	}
@@ -177,9 +176,6 @@ func (in *instance) Look(ctx context.Context, e swap.Entry) (swap.State, error) 
 	}
 	return swap.State{Power: own.Power, Volume: swap.Free}, nil
 }
-
-// know notes which disk is meant, for Helpers.
-func (in *instance) know(v volume) { in.disk, in.want = v, v.datastore }
 
 // A volume is what a disk is known by: its UUID, which stays when the file is moved, or the file.
 type volume struct {

@@ -80,8 +80,8 @@ func (in *instance) unfit(vm mo.VirtualMachine, hosts map[types.ManagedObjectRef
 	if !slices.ContainsFunc(vm.Config.ExtraConfig, enablesUUID) {
 		return fmt.Errorf("its agent could not tell disks apart: power it off, govc vm.change -vm %s -e disk.enableUUID=TRUE, and power it on", vm.Name)
 	}
-	if vm.Runtime.Host != nil && in.want != nil {
-		if h, known := hosts[*vm.Runtime.Host]; known && !slices.Contains(h.Datastore, *in.want) {
+	if vm.Runtime.Host != nil && in.disk.datastore != nil {
+		if h, known := hosts[*vm.Runtime.Host]; known && !slices.Contains(h.Datastore, *in.disk.datastore) {
 			return fmt.Errorf("the ESXi host that it runs on does not see the datastore of %s: start a helper beside it", in.disk.file)
 		}
 	}
@@ -107,7 +107,7 @@ func lent(vm mo.VirtualMachine) (n int) {
 // onHelper calls f with the helper of that name as it stands, while nobody else of this process
 // changes it.
 func (in *instance) onHelper(ctx context.Context, name string, f func(mo.VirtualMachine) error) error {
-	helpers, err := in.helpersOf(ctx, in, 0)
+	helpers, err := in.helpersOf(ctx, in, soon)
 	if err != nil {
 		return err
 	}

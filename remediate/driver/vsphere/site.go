@@ -60,7 +60,8 @@ type helper struct {
 }
 
 // helpersOf returns the machines that are helpers by their names, without the instance itself.
-// What was found is good for maxAge; 0: for as long as there was any.
+// What was found is good for maxAge, since other processes may use helpers that are newer; 0: for
+// as long as there was any.
 func (s *site) helpersOf(ctx context.Context, in *instance, maxAge time.Duration) ([]helper, error) {
 	s.mu.Lock()
 	known, fresh := s.helpers, len(s.helpers) > 0 && (maxAge == 0 || time.Since(s.asked) < maxAge)

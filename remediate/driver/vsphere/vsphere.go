@@ -1,6 +1,6 @@
 // Package vsphere swaps the disks of virtual machines on vCenter and on single ESXi hosts: see
-// package swap for the order of things. The way vsphere-iso, which leaves the disk where it is
-// and boots the rescue image, is in package vsphereiso.
+// package swap for the order of things. Beside it is the way vsphere-iso, [ISO], which leaves the
+// disk where it is and boots the rescue image.
 //
 // # How a disk is taken off and put back
 //
