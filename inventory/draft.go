@@ -145,7 +145,7 @@ func (d *Draft) checked(field, column, v string) {
 }
 
 // ways are the drivers whose addresses a source may know.
-var ways = []string{"winrm", "redfish", "ipmi", "amt", "netboot", "ec2", "azure", "gce", "vsphere", "hyperv", "libvirt", "proxmox", "openstack", "manual"}
+var ways = []string{"winrm", "redfish", "ipmi", "amt", "netboot", "ec2", "azure", "gce", "vsphere", "vsphere-iso", "hyperv", "libvirt", "proxmox", "openstack", "restart", "manual"}
 
 // DraftFields returns the names that [Draft.Set] takes: those of fleet.csv, state, and the ways in.
 func DraftFields() []string {

@@ -66,7 +66,7 @@ func closedFields() map[string][]string {
 		"tier":     tiers[:],
 		"state":    {inUse, string(InStock), string(Retired), string(NeverOnline)},
 		"affected": {string(Likely), string(Possible), string(Unlikely), string(Out), ""},
-		"ways":     append(slices.Clone(ways), "restart"),
+		"ways":     slices.Clone(ways),
 	}
 }
 

@@ -60,7 +60,7 @@ func DefaultLadder() Ladder {
 	var l Ladder
 	for _, way := range []string{
 		"winrm", "redfish", "netboot", "amt", // in place, or by the rescue image
-		"libvirt", "ec2", "azure", "gce", "vsphere", "hyperv", "proxmox", "openstack", // the volume on a helper
+		"libvirt", "ec2", "azure", "gce", "vsphere", "vsphere-iso", "hyperv", "proxmox", "openstack", // the volume on a helper
 		"restart", Manual,
 	} {
 		l = append(l, Rung{Way: way, Derive: way == "restart"})

@@ -2,7 +2,6 @@ package main
 
 import (
 	"fmt"
-	"strings"
 	"time"
 
 	"github.com/urfave/cli/v2"
@@ -80,12 +79,4 @@ func leftovers(entries []swap.Entry) []leftover {
 		}
 	}
 	return left
-}
-
-// removal is what removes a snapshot.
-func removal(e swap.Entry) string {
-	if e.Way == "libvirt" {
-		return fmt.Sprintf("virsh snapshot-delete %s %s", strings.TrimPrefix(e.Instance, "libvirt "), e.Mark)
-	}
-	return fmt.Sprintf("delete the snapshot %s of %s", e.Mark, e.Slot.Volume)
 }

@@ -109,7 +109,9 @@ func TestSticks(t *testing.T) {
 		t.Fatal(err)
 	}
 	try(exitDone, `serial "SN1"`, "sticks", "--read", dir)
-	tellOfSN1(t, dir, config, func(code int, says string) { try(code, says, "sticks", "--read", dir, "--tell", "-i", filepath.Join(dir, "fleet.csv")) })
+	tellOfSN1(t, dir, config, func(code int, says string) {
+		try(code, says, "sticks", "--read", dir, "--tell", "-i", filepath.Join(dir, "fleet.csv"))
+	})
 	if err := os.WriteFile(name, bytes.Replace(report, []byte("SN1"), []byte("SN2"), 1), 0o600); err != nil {
 		t.Fatal(err)
 	}

@@ -181,7 +181,8 @@ func (c *config) serves(way string) bool {
 	switch way {
 	case "netboot":
 		return c.Netboot.Enabled
-	case "winrm", "redfish", "amt", "restart", "libvirt", remediate.Manual:
+	case "winrm", "redfish", "amt", "restart", remediate.Manual,
+		"libvirt", "ec2", "azure", "gce", "vsphere", "vsphere-iso", "hyperv", "proxmox", "openstack":
 		return true
 	}
 	return false

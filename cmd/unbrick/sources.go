@@ -15,13 +15,19 @@ import (
 	"unbrick/inventory/secret"
 	"unbrick/inventory/source/activedirectory"
 	"unbrick/inventory/source/ansible"
+	"unbrick/inventory/source/azure"
 	"unbrick/inventory/source/csv"
+	"unbrick/inventory/source/ec2"
 	"unbrick/inventory/source/falcon"
+	"unbrick/inventory/source/gce"
 	"unbrick/inventory/source/glpi"
+	"unbrick/inventory/source/hyperv"
 	"unbrick/inventory/source/intune"
 	"unbrick/inventory/source/leases"
 	"unbrick/inventory/source/libvirt"
 	"unbrick/inventory/source/netbox"
+	"unbrick/inventory/source/openstack"
+	"unbrick/inventory/source/proxmox"
 	"unbrick/inventory/source/servicenow"
 	"unbrick/inventory/source/snipeit"
 )
@@ -50,6 +56,13 @@ func sourceKinds() []sourceKind {
 		{"ansible", "an Ansible inventory file", nil, opens(func(s ansible.Source) (ansible.Source, error) { return s, needFile(s.Path) })},
 		{"leases", "a lease file of a DHCP server: it says more of hosts that others know", nil, opens(func(s leases.Source) (leases.Source, error) { return s, needFile(s.Path) })},
 		{"libvirt", "the domains of a hypervisor", nil, opens(libvirt.New)},
+		{"ec2", "instances of Amazon EC2", []string{"page"}, opens(ec2.New)},
+		{"azure", "virtual machines of Azure", nil, opens(azure.New)},
+		{"gce", "instances of Google Compute Engine", nil, opens(gce.New)},
+		{"vsphere", "virtual machines of a vCenter or an ESXi host", nil, opens(openVSphere)},
+		{"hyperv", "virtual machines of Hyper-V", nil, opens(hyperv.New)},
+		{"proxmox", "guests of Proxmox VE", []string{"pause"}, opens(proxmox.New)},
+		{"openstack", "servers of an OpenStack cloud", nil, opens(openstack.New)},
 	}
 }
 
@@ -237,7 +250,9 @@ func knownFields(cfg reflect.Value, hide []string) (all []configField) {
 		f := cfg.Type().Field(i)
 		name := snake(f.Name)
 		switch {
-		case !f.IsExported() || slices.Contains(hide, name):
+		case !f.IsExported() || slices.Contains(hide, name) || f.Type.Kind() == reflect.Interface || f.Type.Kind() == reflect.Func:
+		case f.Anonymous:
+			all = append(all, knownFields(cfg.Field(i), append(hide, "backoff"))...)
 		case f.Type == reflect.TypeFor[secret.Login]():
 			all = append(all, configField{"user", cfg.Field(i).FieldByName("User")}, configField{"password", cfg.Field(i).FieldByName("Password")})
 		case name == "path": // of a file

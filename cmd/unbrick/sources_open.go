@@ -7,7 +7,6 @@ import (
 	"encoding/json"
 	"fmt"
 	"iter"
-	"reflect"
 	"slices"
 	"strings"
 	"time"
@@ -69,16 +68,18 @@ func openSources(cfg *config) ([]namedSource, error) {
 	}
 	for i := range cfg.Sources {
 		e := &cfg.Sources[i]
-		if e.affected {
-			at := e.opener.config().FieldByName("Affected")
-			at.Set(reflect.ValueOf(cfg.incident()))
+		e.ask(cfg.incident())
+		digest := configDigest(e.Kind, e.opener.config().Interface())
+		err := e.equip(cfg)
+		var src inventory.Source
+		if err == nil {
+			src, err = e.opener.open()
 		}
-		src, err := e.opener.open()
 		if err != nil {
 			return nil, hinted(fmt.Errorf("line %d of the configuration: source %s: %w", e.line, e.name(), err), "the README describes sources: of unbrick.yaml")
 		}
 		all = append(all, namedSource{Name: e.name(), Kind: e.Kind, Place: fmt.Sprintf("line %d", e.line),
-			Config: configDigest(e.Kind, e.opener.config().Interface()), Local: e.local(), Source: renamed{src, e.name()}.source()})
+			Config: digest, Local: e.local(), Source: renamed{src, e.name()}.source()})
 	}
 	return all, nil
 }

@@ -109,8 +109,9 @@ func (k *kit) listDrivers(pins tlspin.Records) (map[string]remediate.Driver, err
 	if k.boot != nil {
 		known["netboot"] = netboot.New(k.boot, switches)
 	}
-	maps.Copy(known, k.listSwaps(cfg.Swap))
-	return known, nil
+	virtual, err := k.listSwaps(pins)
+	maps.Copy(known, virtual)
+	return known, err
 }
 
 // serveNetboot starts what answers hosts that start from the network, if it is asked for.

@@ -39,7 +39,7 @@ func assumptions() map[string]Assumption {
 	return map[string]Assumption{
 		"manual": {12, 0.04}, "amt": {16, 0.18}, "redfish": {14, 0.08}, "winrm": {4, 0.25},
 		"netboot": {16, 0.12}, "restart": {25, 0.6},
-		"libvirt": cloud, "ec2": cloud, "azure": cloud, "gce": cloud, "vsphere": cloud,
+		"libvirt": cloud, "ec2": cloud, "azure": cloud, "gce": cloud, "vsphere": cloud, "vsphere-iso": cloud,
 		"hyperv": cloud, "proxmox": cloud, "openstack": cloud,
 	}
 }

@@ -1,6 +1,7 @@
 package csv
 
 import (
+	"errors"
 	"net"
 	"net/netip"
 	"net/url"
@@ -168,10 +169,16 @@ func looksNumeric(s string) bool {
 	return s != "" && strings.Trim(s, "0123456789.") == ""
 }
 
-// macOnly takes the address of the adapter that boots from the network.
-func macOnly(v string) error {
-	_, err := inventory.ParseMAC(v)
-	return err
+// powerSwitch takes what switches the host on: its own controller, or one that is named.
+func powerSwitch(v string) error {
+	kind, address, named := strings.Cut(v, ":")
+	switch {
+	case v == "auto" || v == "yes":
+		return nil
+	case named && address != "" && (kind == "redfish" || kind == "ipmi" || kind == "amt"):
+		return nil
+	}
+	return errors.New("not a controller (want auto for the host's own, or one such as ipmi:10.1.2.3)")
 }
 
 // anyAddress leaves it to the driver to judge the address.

@@ -36,7 +36,8 @@ func TestValues(t *testing.T) {
 		{"redfish", "10.0.0.256", isbad + `"10.0.0.256": not an address (want a name or IP address, with :port if need be)`},
 		{"redfish", "https://10.0.0.1:99999", isbad + `"https://10.0.0.1:99999": not an address (want https://host[:port] or host[:port])`},
 		{"ipmi", "bmc one", isbad + `"bmc one": not an address (want a name or IP address, with :port if need be)`},
-		{"netboot", "yes", isbad + `"yes": not a MAC address (want six bytes, such as 52:54:00:12:34:56)`},
+		{"netboot", "52:54:00:12:34:56", isbad + `"52:54:00:12:34:56": not a controller (want auto for the host's own, or one such as ipmi:10.1.2.3)`},
+		{"restart", "often", isbad + `"often": not a controller (want auto for the host's own, or one such as ipmi:10.1.2.3)`},
 		{"address", "a b:0", isbad + `"a b:0": not an address (want a name or IP address, with :port if need be)`},
 		{"name", "a b", isbad + `"a b": not a host name (want a NetBIOS or DNS name: no spaces, none of \ / : * ? " < > |, no dot or hyphen in front)`},
 		{"site", "SYD\x1b[2J", isbad + `"SYD\x1b[2J": holds a character that cannot be shown ('\x1b') (want text on one line)`},
@@ -46,7 +47,7 @@ func TestValues(t *testing.T) {
 		{"redfish", "https://10.0.0.1", ""}, {"redfish", "http://bmc1:8000/", ""}, {"redfish", "bmc1", ""}, {"redfish", "10.0.0.1:443", ""},
 		{"redfish", "[fe80::1]:443", ""}, {"redfish", "fe80::1", ""}, {"redfish", "n/a", ""}, {"redfish", "None", ""},
 		{"ec2", "i-0123456789abcdef0", ""}, {"vsphere", "vc1/Web Server 01", ""}, {"manual", "Kim, desk 4", ""},
-		{"netboot", "52:54:00:12:34:56", ""}, {"timezone", "UTC", ""}, {"mac", "-", ""}, {"Comment", "two\nlines", ""},
+		{"netboot", "auto", ""}, {"restart", "ipmi:10.1.2.3", ""}, {"timezone", "UTC", ""}, {"mac", "-", ""}, {"Comment", "two\nlines", ""},
 		{"address", "10.0.0.7", ""}, {"address", "pc7:5986", ""}, {"opens", "24x7", ""}, {"tier", "LOW", ""},
 	} {
 		t.Run(tc.column+"="+tc.value[:min(len(tc.value), 20)], func(t *testing.T) {

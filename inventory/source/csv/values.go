@@ -36,7 +36,8 @@ var fields = map[string]setter{
 	"redfish": route(hostOrURL),
 	"amt":     route(hostOrURL),
 	"ipmi":    route(hostPort),
-	"netboot": route(macOnly),
+	"netboot": route(powerSwitch),
+	"restart": route(powerSwitch),
 	"ec2":     route(anyAddress),
 	"azure":   route(anyAddress),
 	"gce":     route(anyAddress),
@@ -44,9 +45,10 @@ var fields = map[string]setter{
 	"hyperv":  route(anyAddress),
 	"manual":  route(anyAddress),
 
-	"proxmox":   route(anyAddress),
-	"openstack": route(anyAddress),
-	"libvirt":   routeUnless(holdsUser, anyAddress), // its URI has a query
+	"vsphere-iso": route(anyAddress),
+	"proxmox":     route(anyAddress),
+	"openstack":   route(anyAddress),
+	"libvirt":     routeUnless(holdsUser, anyAddress), // its URI has a query
 }
 
 // set takes one value into the host, or reports it.

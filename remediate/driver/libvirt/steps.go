@@ -146,3 +146,8 @@ func (in *instance) helper(name string) (lib.Domain, domain, error) {
 	d, err := in.running(dom)
 	return dom, d, err
 }
+
+// Removal returns the command that removes the snapshot of an entry, on the hypervisor.
+func Removal(e swap.Entry) string {
+	return fmt.Sprintf("virsh snapshot-delete %s %s", strings.TrimPrefix(e.Instance, "libvirt "), e.Mark)
+}
