@@ -192,7 +192,7 @@ func (in *instance) Mark(swap.Entry) string {
 	return fmt.Sprintf("lun:%d", *in.lun)
 }
 
-// machine reads a virtual machine with how it stands.
+// machine reads a virtual machine of the same subscription, with how it stands.
 func (in *instance) machine(ctx context.Context, a source.Address) (*armcompute.VirtualMachine, error) {
 	got, err := in.vms.Get(ctx, a.Group, a.Name, &armcompute.VirtualMachinesClientGetOptions{Expand: to.Ptr(armcompute.InstanceViewTypesInstanceView)})
 	if missing(err) {

@@ -99,6 +99,10 @@ func (in *instance) Helpers(ctx context.Context) (all []swap.Helper, err error) 
 		why = append(why, fmt.Sprintf("none of the helpers (%s) is a virtual machine of Azure", strings.Join(in.helpers, ", ")))
 	}
 	for _, a := range addresses {
+		if !strings.EqualFold(a.Subscription, in.at.Subscription) {
+			why = append(why, a.String()+" is in another subscription")
+			continue
+		}
 		vm, err := in.machine(ctx, a)
 		if errors.Is(err, errNoMachine) {
 			why = append(why, a.String()+" is not there")
@@ -107,7 +111,7 @@ func (in *instance) Helpers(ctx context.Context) (all []swap.Helper, err error) 
 		if err != nil {
 			return nil, err
 		}
-		if reason := unfit(vm, in.last, a, in.at); reason != "" {
+		if reason := unfit(vm, in.last); reason != "" {
 			why = append(why, a.String()+" "+reason)
 			continue
 		}
@@ -131,7 +135,7 @@ func (in *instance) Helpers(ctx context.Context) (all []swap.Helper, err error) 
 
 // unfit says why a machine cannot be the helper of a host. A disk can be attached in its own
 // region and zone alone.
-func unfit(h, host *armcompute.VirtualMachine, at, of source.Address) string {
+func unfit(h, host *armcompute.VirtualMachine) string {
 	zone := func(vm *armcompute.VirtualMachine) string {
 		if len(vm.Zones) == 0 {
 			return "no zone"
@@ -140,8 +144,6 @@ func unfit(h, host *armcompute.VirtualMachine, at, of source.Address) string {
 	}
 	place := h.Properties.StorageProfile
 	switch {
-	case !strings.EqualFold(at.Subscription, of.Subscription):
-		return "is in another subscription"
 	case !strings.EqualFold(val(h.Location), val(host.Location)):
 		return "is in " + val(h.Location) + " and the host in " + val(host.Location)
 	case zone(h) != zone(host):

@@ -177,6 +177,11 @@ func TestBadNames(t *testing.T) {
 	if _, err := d.Observe(t.Context(), target("ws1")); err == nil || !strings.Contains(err.Error(), "SUBSCRIPTION-ID/RESOURCE-GROUP/NAME") {
 		t.Error(err)
 	}
+	elsewhere := "00000000-0000-4000-8000-00000000000b/tools/unbrick-helper" // as the one here is called
+	other, _, _ := newDriver(t, newCloud(), func(o *azure.Options) { o.Helpers = []string{elsewhere} })
+	if _, err := other.Observe(t.Context(), target(host)); err == nil || !strings.Contains(err.Error(), elsewhere+" is in another subscription") {
+		t.Error(err)
+	}
 	if _, err := d.Observe(t.Context(), target(host+"x")); err == nil || !strings.Contains(err.Error(), "was it deleted, or moved?") {
 		t.Error(err)
 	}
