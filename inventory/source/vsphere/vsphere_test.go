@@ -106,7 +106,8 @@ func look(t *testing.T, c *vsphere.Conn, h inventory.Host) {
 	}
 }
 
-// As VMware writes it: Broadcom KB 344089 has the bytes of a UUID in this order.
+// The bytes are in the order in which the API, and uuid.bios of a .vmx file (Broadcom KB 344089),
+// have them.
 func TestSerial(t *testing.T) {
 	for uuid, want := range map[string]string{
 		"4203c0a5-2b1e-9f00-11aa-0123456789ab": "VMware-42 03 c0 a5 2b 1e 9f 00-11 aa 01 23 45 67 89 ab",

@@ -5,10 +5,10 @@
 // # How a disk is taken off and put back
 //
 // By ReconfigVM_Task: the device is removed and its files stay (no file operation), and later it
-// is added at the same controller and unit, with the same mode and sharing and the same storage policy. The order in which
-// the machine boots is put back before it is started, because vCenter forgets a disk that goes.
-// On the helper the disk is independent, so that snapshots of the helper leave it alone. vSphere
-// itself keeps two running machines from one disk: it locks the files.
+// is added at the same controller and unit, with the same mode, sharing and storage policy. The
+// order in which the machine boots is put back before it is started, in case vCenter struck the
+// disk out of it. On the helper the disk is independent, so that snapshots of the helper leave it
+// alone. vSphere itself keeps two running machines from one disk: it locks the files.
 //
 // # What the helper's agent knows a disk by
 //

@@ -1,24 +1,24 @@
 // Package vspheretest plays a vCenter: VMware's own simulator (vcsim, govmomi/simulator) with
 // more of the strictness of a real one. It imports nothing of ours.
 //
-// What it adds, and where that is from:
+// What it adds, and where that is from ("API" is the vSphere Web Services API Reference, whose
+// text govmomi's vim25/types has; what is marked "unchecked" is known from practice alone):
 //
-//   - A change takes several looks to be seen: its task runs until then (vSphere Web Services SDK
-//     Programming Guide, "Monitoring Task Progress"). Time passes by requests, not by the clock.
-//   - One change at a time on one machine; another is refused with TaskInProgress (vSphere Web
-//     Services API, fault of ReconfigVM_Task and PowerOnVM_Task).
+//   - A change takes several looks to be seen: its task runs until then (API, TaskInfo.state). Time
+//     passes by requests, not by the clock.
+//   - One change at a time on one machine; another is refused with TaskInProgress (API, fault of
+//     ReconfigVM_Task and PowerOnVM_Task).
 //   - A VMDK that a running machine has open can be had by no other that runs, unless both share it
-//     as multi-writer: the file is locked (Broadcom KB 323118, "Failed to lock the file"). A machine
-//     that is off may list it, and then does not start.
-//   - A disk on a datastore that the ESXi host of the machine does not have cannot be added (API,
-//     fault FileNotFound of ReconfigVM_Task).
+//     as multi-writer: its file is locked (docs.vmware.com GUID-82154846-411F-4BA9-A18A-23B61BD4F9A2,
+//     on lock files). A machine that is off may list it, and then does not start. The words of
+//     the fault are unchecked.
+//   - A disk on a datastore that the ESXi host of the machine does not have cannot be added, nor an
+//     image that is not there be put into a drive (API, fault FileNotFound; unchecked).
 //   - Nothing is read without a session (API, fault NotAuthenticated).
-//   - An image that is put into a drive is there (API, fault FileNotFound of ReconfigVM_Task).
-//   - A disk that is hung up without a storage policy has none, whatever it had (Broadcom techdocs,
-//     "Assign Storage Policies to Virtual Machines").
-//   - A device is known by its key and changed by no other: InvalidDeviceSpec.
+//   - A disk that is hung up without a storage policy has none, whatever it had (unchecked).
+//   - A device is known by its key, and no place has two (API, fault InvalidDeviceSpec).
 //   - The size of a disk that is added is read from its file; a disk that goes is struck out of the
-//     order in which the machine boots: what a driver has to reckon with.
+//     order in which the machine boots (unchecked): what a driver has to reckon with.
 package vspheretest
 
 import (
