@@ -37,7 +37,8 @@
 //
 // # Least rights
 //
-// A custom role, on the resource groups of the hosts, their disks and the helpers:
+// A custom role, on the resource groups of the hosts, their disks and the helpers, and for the last
+// three on the subscription:
 //
 //	Microsoft.Compute/virtualMachines/read
 //	Microsoft.Compute/virtualMachines/write
@@ -48,10 +49,10 @@
 //	Microsoft.Compute/disks/write
 //	Microsoft.Compute/disks/delete
 //	Microsoft.Compute/disks/beginGetAccess/action   (a copy asks for it: MicrosoftDocs/azure-docs 11362)
-//	Microsoft.Compute/locations/operations/read
 //	Microsoft.Compute/snapshots/read, /write        (with snapshots)
 //	Microsoft.Compute/diskEncryptionSets/read       (with customer-managed keys)
 //	Microsoft.Network/networkInterfaces/join/action (a change of a machine asks for it)
+//	Microsoft.Compute/locations/operations/read
 //	Microsoft.Authorization/locks/read
 //	Microsoft.Resources/subscriptions/resources/read (with helpers by tag)
 //
