@@ -125,9 +125,10 @@ func (m *machine) inner(call func(*simulator.Context) types.ManagedObjectReferen
 	ctx := m.server.context()
 	var ref types.ManagedObjectReference
 	ctx.Map.WithLock(ctx, m.VirtualMachine, func() { ref = call(ctx) })
+	other := m.server.context() // a lock keeps off what has another context
 	for t := ctx.Map.Get(ref).(*simulator.Task); ; time.Sleep(20 * time.Microsecond) {
 		var info types.TaskInfo
-		ctx.Map.WithLock(ctx, t, func() { info = t.Info })
+		ctx.Map.WithLock(other, t, func() { info = t.Info })
 		switch info.State {
 		case types.TaskInfoStateSuccess:
 			return info.Result, nil
