@@ -130,10 +130,19 @@ func (s *Server) describeInstances(form url.Values) (any, *apiError) {
 	return out, nil
 }
 
+// properties are those of a volume that filters know.
+func (v *Volume) properties() map[string]string {
+	status := "available"
+	if v.shown.Instance != "" {
+		status = "in-use"
+	}
+	return map[string]string{"volume-id": v.ID, "attachment.instance-id": v.shown.Instance, "status": status}
+}
+
 // candidates are the ids of what can pass the filters, in order.
 func candidates[T any](fs []filter, name string, all map[string]*T) (ids []string) {
 	for _, f := range fs {
-		if f.name == name {
+		if f.name == name && !strings.ContainsAny(strings.Join(f.values, ""), "*?") {
 			for _, id := range f.values {
 				if all[id] != nil {
 					ids = append(ids, id)
@@ -214,7 +223,7 @@ func (s *Server) describeVolumes(form url.Values) (any, *apiError) {
 	var found []string
 	for _, id := range candidates(fs, "volume-id", s.volumes) {
 		v := s.volumes[id]
-		if (len(ids) == 0 || slices.Contains(ids, id)) && keeps(fs, map[string]string{"volume-id": id, "attachment.instance-id": v.shown.Instance}, v.Tags) {
+		if (len(ids) == 0 || slices.Contains(ids, id)) && keeps(fs, v.properties(), v.Tags) {
 			found = append(found, id)
 		}
 	}
@@ -245,36 +254,6 @@ func (s *Server) describeVolumes(form url.Values) (any, *apiError) {
 			x.Attachments = []attachmentXML{{id, a.Instance, a.Device, a.State, a.DeleteOnTermination}}
 		}
 		out.Volumes = append(out.Volumes, x)
-	}
-	return out, nil
-}
-
-func (s *Server) describeSnapshots(form url.Values) (any, *apiError) {
-	fs, e := filters(form, "volume-id", "status")
-	if e != nil {
-		return nil, e
-	}
-	type snapshot struct {
-		ID          string   `xml:"snapshotId"`
-		Volume      string   `xml:"volumeId"`
-		Status      string   `xml:"status"`
-		Description string   `xml:"description"`
-		Tags        []tagXML `xml:"tagSet>item"`
-	}
-	out := struct {
-		XMLName   xml.Name   `xml:"http://ec2.amazonaws.com/doc/2016-11-15/ DescribeSnapshotsResponse"`
-		Snapshots []snapshot `xml:"snapshotSet>item"`
-	}{}
-	for _, id := range sorted(s.snapshots) {
-		n := s.snapshots[id]
-		if !keeps(fs, map[string]string{"volume-id": n.Volume, "status": "pending"}, n.Tags) {
-			continue
-		}
-		if n.hidden > 0 {
-			n.hidden--
-			continue
-		}
-		out.Snapshots = append(out.Snapshots, snapshot{id, n.Volume, "pending", n.Description, tagsXML(n.Tags)})
 	}
 	return out, nil
 }

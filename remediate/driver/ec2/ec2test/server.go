@@ -42,8 +42,10 @@ func actions() map[string]action {
 		"StartInstances":            {(*Server).start, "InstanceId", true},
 		"AttachVolume":              {(*Server).attach, "VolumeId InstanceId Device", true},
 		"DetachVolume":              {(*Server).detach, "VolumeId InstanceId Device Force", true},
-		"ModifyInstanceAttribute":   {(*Server).modify, "InstanceId BlockDeviceMapping.DeviceName BlockDeviceMapping.Ebs.DeleteOnTermination", true},
+		"ModifyInstanceAttribute":   {(*Server).modify, "InstanceId DisableApiStop.Value BlockDeviceMapping.DeviceName BlockDeviceMapping.Ebs.DeleteOnTermination", true},
 		"CreateSnapshot":            {(*Server).snapshot, "VolumeId Description TagSpecification.ResourceType TagSpecification.Tag.Key TagSpecification.Tag.Value", true},
+		"DeleteSnapshot":            {(*Server).deleteSnapshot, "SnapshotId", true},
+		"CreateTags":                {(*Server).createTags, "ResourceId Tag.Key Tag.Value", true},
 	}
 }
 
@@ -159,11 +161,19 @@ func keeps(all []filter, properties, tags map[string]string) bool {
 		if key, isTag := strings.CutPrefix(f.name, "tag:"); isTag {
 			have, ok = tags[key]
 		}
+		if f.name == "tag-key" && slices.ContainsFunc(f.values, func(v string) bool { return hasKey(tags, v) }) {
+			continue
+		}
 		if !ok || !slices.ContainsFunc(f.values, func(v string) bool { return like(v, have) }) {
 			return false
 		}
 	}
 	return true
+}
+
+// hasKey says whether there is a tag by that name, whatever its value.
+func hasKey(tags map[string]string, pattern string) bool {
+	return slices.ContainsFunc(sorted(tags), func(key string) bool { return like(pattern, key) })
 }
 
 // like compares with EC2's wildcards.
