@@ -319,7 +319,7 @@ func TestSnapshot(t *testing.T) {
 		t.Errorf("%+v, %+v", e, made[0])
 	}
 	want := "aws ec2 describe-snapshots --region ap-southeast-2 --owner-ids self --filters Name=tag:unbrick,Values=" + e.Mark +
-		" --query 'Snapshots[].SnapshotId' --output text | xargs -n1 aws ec2 delete-snapshot --region ap-southeast-2 --snapshot-id"
+		" --query 'Snapshots[].SnapshotId' --output text | xargs -r -n1 aws ec2 delete-snapshot --region ap-southeast-2 --snapshot-id"
 	if got := ec2.Removal(e); got != want {
 		t.Errorf("%s\nwant %s", got, want)
 	}

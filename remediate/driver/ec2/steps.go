@@ -282,7 +282,8 @@ func (in *instance) hasSnapshot(ctx context.Context, e swap.Entry) (bool, error)
 	return len(out.Snapshots) > 0, nil
 }
 
-// Removal returns the command that removes the snapshot of an entry.
+// Removal returns the command that removes the snapshot of an entry. Once that is gone it does
+// nothing (xargs -r), and succeeds.
 func Removal(e swap.Entry) string {
 	where := ""
 	if d, err := readDetail(e.Slot); err == nil {
@@ -291,5 +292,5 @@ func Removal(e swap.Entry) string {
 	if a, err := parseAddress(e.Address); err == nil && a.profile != "" {
 		where += " --profile '" + strings.ReplaceAll(a.profile, "'", "") + "'"
 	}
-	return fmt.Sprintf("aws ec2 describe-snapshots%s --owner-ids self --filters Name=tag:%s,Values=%s --query 'Snapshots[].SnapshotId' --output text | xargs -n1 aws ec2 delete-snapshot%s --snapshot-id", where, snapshotTag, e.Mark, where)
+	return fmt.Sprintf("aws ec2 describe-snapshots%s --owner-ids self --filters Name=tag:%s,Values=%s --query 'Snapshots[].SnapshotId' --output text | xargs -r -n1 aws ec2 delete-snapshot%s --snapshot-id", where, snapshotTag, e.Mark, where)
 }
