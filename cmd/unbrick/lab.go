@@ -33,11 +33,17 @@ func labCommand() *cli.Command {
 		Flags: append(labFlags(),
 			&cli.StringFlag{Name: "dir", Value: "unbrick-lab", Usage: "`FOLDER` for fleet.csv, keys.csv, unbrick.yaml and actions.jsonl"},
 			&cli.IntFlag{Name: "persons", Usage: "add `N` hosts that nobody reaches from afar: a run waits for a person"},
+			&cli.StringSliceFlag{Name: "clouds", Usage: "add virtual hosts on simulated `PLATFORMS`: " + strings.Join(lab.Clouds(), ",") + ", or all"},
 			&cli.BoolFlag{Name: "vm", Usage: "add two hosts that are real: QEMU, UEFI Secure Boot, NTFS, one with BitLocker (Linux)"}),
 		Description: `Runs until Ctrl-C. actions.jsonl says what every host really saw.
 
    unbrick lab --hosts 100 --dir lab &
    unbrick run -c lab/unbrick.yaml
+
+With --clouds, virtual hosts are found on simulated platforms and repaired on a helper there:
+
+   unbrick lab --hosts 0 --clouds all --dir lab &
+   . lab/clouds.env && unbrick run -c lab/unbrick.yaml
 
 Hosts of --persons wait until unbrick done says that somebody was there; the run ends without
 them if it is given --no-wait.`,
@@ -55,7 +61,11 @@ func labRun(c *cli.Context) error {
 		return err
 	}
 	config := filepath.Join(c.String("dir"), "unbrick.yaml")
-	say(c, "%d hosts are listening; in another terminal:\n  unbrick run -c %s", len(l.Hosts()), config)
+	command := "unbrick run -c " + config
+	if c.IsSet("clouds") {
+		command = ". " + filepath.Join(c.String("dir"), "clouds.env") + " && " + command
+	}
+	say(c, "%d hosts are listening; in another terminal:\n  %s", len(l.Hosts()), command)
 	select {
 	case <-first:
 	case <-ctx.Done():
@@ -64,11 +74,15 @@ func labRun(c *cli.Context) error {
 }
 
 func startLab(c *cli.Context, dir string) (*lab.Lab, error) {
+	clouds := c.StringSlice("clouds")
+	if slices.Contains(clouds, "all") {
+		clouds = lab.Clouds()
+	}
 	l, err := lab.Start(c.Context, lab.Options{
 		Hosts: c.Int("hosts"), Seed: c.Uint64("seed"), Pace: c.Duration("pace"), Dir: dir, VM: c.Bool("vm"), Persons: c.Int("persons"),
-		Say: func(line string) { say(c, "%s", line) },
+		Clouds: clouds, Say: func(line string) { say(c, "%s", line) },
 	})
-	return l, hinted(err, "--hosts, --persons, --dir and --pace say what lab to build")
+	return l, hinted(err, "--hosts, --persons, --clouds, --dir and --pace say what lab to build")
 }
 
 func demoCommand() *cli.Command {

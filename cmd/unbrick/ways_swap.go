@@ -34,6 +34,7 @@ type swapConfig struct {
 	Helpers   []string `yaml:"helpers"`    // names of the helpers; those beside a host serve it; unbrick-helper if empty
 	PerHelper int      `yaml:"per_helper"` // volumes on one helper at once; 10 if 0
 	Snapshot  bool     `yaml:"snapshot"`   // make one of each volume before it is moved; unbrick cleanup lists them
+	Every     duration `yaml:"every"`      // how often to look what became of a change; each platform has its own, of 1 to 5 seconds, if 0
 
 	EC2       ec2Config        `yaml:"ec2"`
 	Azure     azureConfig      `yaml:"azure"`
@@ -75,12 +76,12 @@ type (
 
 // listSwaps lists the ways in by what virtual hosts run on.
 func (k *kit) listSwaps(pins tlspin.Records) (map[string]remediate.Driver, error) {
-	cfg := k.cfg.Swap
+	cfg, every := k.cfg.Swap, time.Duration(k.cfg.Swap.Every)
 	trust, err := trusted(k.cfg, k.cfg.TLS, pins)
 	if err != nil {
 		return nil, err
 	}
-	clouds, err := azure.New(azure.Options{Connection: machines.Connection{Cloud: cfg.Azure.Cloud, Endpoint: cfg.Azure.Endpoint}, Helpers: cfg.Helpers})
+	clouds, err := azure.New(azure.Options{Connection: machines.Connection{Cloud: cfg.Azure.Cloud, Endpoint: cfg.Azure.Endpoint}, Helpers: cfg.Helpers, Poll: every})
 	if err != nil {
 		return nil, hinted(err, "swap.azure in unbrick.yaml is described in the README")
 	}
@@ -92,14 +93,14 @@ func (k *kit) listSwaps(pins tlspin.Records) (map[string]remediate.Driver, error
 	if err != nil {
 		return nil, err
 	}
-	nodes, err := proxmox.New(proxmox.Options{Clusters: cfg.clusters(trust), Helpers: cfg.Helpers})
+	nodes, err := proxmox.New(proxmox.Options{Clusters: cfg.clusters(trust), Helpers: cfg.Helpers, Every: every})
 	if err != nil {
 		return nil, hinted(err, "swap: {proxmox: [{url: \"https://pve1.corp.example:8006\", token: file:…}]}")
 	}
 	onCenters := vsphere.Options{Conns: centers, Helpers: cfg.Helpers}
 	platforms := map[string]swap.Platform{
 		"libvirt": libvirt.New(libvirt.Options{Helpers: cfg.Helpers}),
-		"ec2":     ec2.New(ec2.Options{Helpers: cfg.Helpers, Profile: cfg.EC2.Profile, Region: cfg.EC2.Region, Endpoint: cfg.EC2.Endpoint}),
+		"ec2":     ec2.New(ec2.Options{Helpers: cfg.Helpers, Profile: cfg.EC2.Profile, Region: cfg.EC2.Region, Endpoint: cfg.EC2.Endpoint, Every: every}),
 		"azure":   clouds,
 		"gce":     gce.New(gce.Options{Helpers: cfg.Helpers, DiscardLocalSSD: cfg.GCE.DiscardLocalSSD, Endpoint: cfg.GCE.Endpoint}),
 		"vsphere": vsphere.New(onCenters),
@@ -108,12 +109,12 @@ func (k *kit) listSwaps(pins tlspin.Records) (map[string]remediate.Driver, error
 	}
 	known := map[string]remediate.Driver{
 		"vsphere-iso": vsphere.NewISO(onCenters, nil),
-		"openstack":   openstack.New(openstack.Options{Cloud: cfg.OpenStack.Cloud, Bus: cfg.OpenStack.Bus}),
+		"openstack":   openstack.New(openstack.Options{Cloud: cfg.OpenStack.Cloud, Bus: cfg.OpenStack.Bus, Every: every}),
 	}
 	for way, p := range platforms {
 		known[way] = swap.New(swap.Options{
 			Way: way, Platform: p, Desk: k.server, Records: k.store, Prober: k.prober,
-			PerHelper: cfg.PerHelper, Snapshot: cfg.Snapshot,
+			PerHelper: cfg.PerHelper, Snapshot: cfg.Snapshot, Every: every,
 		})
 	}
 	return known, nil

@@ -188,8 +188,10 @@ func (t *treatment) entered() (yes bool, err error) {
 // reasonLength is how much of an error is kept.
 const reasonLength = 1000
 
-// clean makes a text of a driver fit for a table: one line, printable, not endless.
+// clean makes a text of a driver fit for a table: one line, printable, not endless. The lines of an
+// error are clauses: what is wrong, what to do.
 func clean(text string) string {
+	text = strings.ReplaceAll(strings.TrimSpace(text), "\n", "; ")
 	text = strings.Map(func(r rune) rune {
 		if unicode.IsControl(r) {
 			return ' '

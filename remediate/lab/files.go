@@ -39,18 +39,28 @@ func newPlaces() (p places, err error) {
 
 // writeFiles writes what a user brings to a run: the fleet, the keys, the configuration.
 func (l *Lab) writeFiles(o Options, served places, certificate *tls.Certificate) error {
-	for _, f := range []struct {
+	type file struct {
 		name    string
 		mode    os.FileMode
 		content string
-	}{
+	}
+	files := []file{
 		{"fleet.csv", 0o644, l.fleetCSV()},
 		{"keys.csv", 0o600, l.keysCSV()},
 		{"bmc-password", 0o600, controllerPassword + "\n"},
 		{"windows-password", 0o600, windowsPassword + "\n"},
 		{"front.pem", 0o644, string(pem.EncodeToMemory(&pem.Block{Type: "CERTIFICATE", Bytes: certificate.Certificate[0]}))},
-		{"unbrick.yaml", 0o644, o.configuration(served, l.front.address())},
-	} {
+		{"unbrick.yaml", 0o644, l.fleetYAML() + o.configuration(served, l.front.address()) + l.cloudsYAML()},
+	}
+	if len(l.clouds) > 0 {
+		files = append(files, file{"clouds.env", 0o644, l.cloudsEnv()})
+	}
+	for _, c := range l.clouds {
+		for name, content := range c.files {
+			files = append(files, file{name, 0o600, content})
+		}
+	}
+	for _, f := range files {
 		if err := writeFile(filepath.Join(o.Dir, f.name), f.mode, strings.NewReader(f.content)); err != nil {
 			return fmt.Errorf("cannot write the lab's files: %w", err)
 		}
@@ -86,9 +96,7 @@ func (o Options) configuration(served places, front string) string {
 		image, url, repair = "image", "https://"+net.JoinHostPort(vm.Gateway, port), 15*time.Minute
 		soak = max(soak, 5*time.Second)
 	}
-	return fmt.Sprintf(`# The lab: everything is on loopback, so the times are short.
-inventory: fleet.csv
-keys: [keys.csv]
+	return fmt.Sprintf(`keys: [keys.csv]
 ledger: unbrick.ledger
 state: unbrick.db
 image: %s
@@ -120,6 +128,9 @@ func (l *Lab) fleetCSV() string {
 	w := csv.NewWriter(&b)
 	w.Write(append([]string{"name", "serial", "uuid", "mac", "site", "country", "region", "timezone", "opens", "tier", "model", "address"}, ways[:]...))
 	for _, m := range l.members {
+		if onCloud(m) { // its source knows it
+			continue
+		}
 		i := m.inventory()
 		row := []string{i.Name, i.Serial, i.UUID, strings.Join(i.MAC, " "), i.Site, i.Country, i.Region, i.TimeZone, i.Opens,
 			i.Tier.String(), i.Labels["model"], i.Address}

@@ -37,6 +37,10 @@ type Options struct {
 	Plain   bool // every host has the faulty file and nothing else is wrong with any
 	Persons int  // so many more hosts that nobody reaches from afar: a run waits for a person
 
+	// Clouds adds platforms of virtual hosts, each with a helper, a few hosts and one that must not
+	// be stopped: names of Clouds().
+	Clouds []string
+
 	// VM adds two hosts that are real, the second with a BitLocker volume. It needs Linux, QEMU
 	// and what unbrick image build needs.
 	VM  bool
@@ -49,6 +53,10 @@ type Lab struct {
 	members []member
 	log     *actionLog
 	front   *front
+
+	clouds  []*cloud
+	helpers sync.WaitGroup
+	dismiss context.CancelFunc // of the helpers; nil: there are none
 }
 
 // A member is a host of the lab, simulated or real.
@@ -65,13 +73,16 @@ type member interface {
 // keys.csv, unbrick.yaml with the secrets it refers to, and stub, an image that only simulated
 // hosts can boot.
 func Start(ctx context.Context, o Options) (_ *Lab, err error) {
-	if o.Hosts < 0 || o.Persons < 0 || o.Hosts+o.Persons == 0 && !o.VM {
+	if o.Hosts < 0 || o.Persons < 0 || o.Hosts+o.Persons+len(o.Clouds) == 0 && !o.VM {
 		return nil, fmt.Errorf("a lab needs at least one host, not %d", o.Hosts)
 	}
 	if o.Say == nil {
 		o.Say = func(string) {}
 	}
-	if err := os.MkdirAll(o.Dir, 0o755); err != nil {
+	if o.Dir, err = filepath.Abs(o.Dir); err == nil {
+		err = os.MkdirAll(o.Dir, 0o755)
+	}
+	if err != nil {
 		return nil, fmt.Errorf("cannot make the lab's folder: %w", err)
 	}
 	l := &Lab{Dir: o.Dir}
@@ -97,6 +108,11 @@ func Start(ctx context.Context, o Options) (_ *Lab, err error) {
 	if err := l.build(ctx, o, certificate); err != nil {
 		return nil, err
 	}
+	if len(l.clouds) > 0 {
+		if err := l.startHelpers(ctx, o.Dir, "https://"+served.agents); err != nil {
+			return nil, fmt.Errorf("cannot start helpers: %w", err)
+		}
+	}
 	if err := l.writeFiles(o, served, certificate); err != nil {
 		return nil, err
 	}
@@ -114,6 +130,11 @@ func (l *Lab) build(ctx context.Context, o Options, certificate *tls.Certificate
 		}
 		l.members = append(l.members, h)
 	}
+	for _, name := range o.Clouds {
+		if err := l.startCloud(o, name); err != nil {
+			return err
+		}
+	}
 	if !o.VM {
 		return nil
 	}
@@ -126,11 +147,18 @@ func (l *Lab) build(ctx context.Context, o Options, certificate *tls.Certificate
 
 // Close switches everything off.
 func (l *Lab) Close() error {
+	if l.dismiss != nil {
+		l.dismiss()
+		l.helpers.Wait()
+	}
 	var wg sync.WaitGroup
 	for _, m := range l.members {
 		wg.Go(m.close)
 	}
 	wg.Wait()
+	for _, c := range l.clouds {
+		c.server.Close()
+	}
 	if l.front != nil {
 		l.front.close()
 	}

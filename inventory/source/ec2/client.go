@@ -14,6 +14,7 @@ import (
 	"github.com/aws/aws-sdk-go-v2/config"
 	sdk "github.com/aws/aws-sdk-go-v2/service/ec2"
 	"github.com/aws/smithy-go"
+	"github.com/aws/smithy-go/logging"
 )
 
 // A Connection says how to reach EC2 in one region.
@@ -38,7 +39,8 @@ const (
 // Connect returns a client, and its region. It asks nobody, unless credentials or the region
 // come from elsewhere than files and the environment.
 func Connect(ctx context.Context, c Connection) (*sdk.Client, string, error) {
-	var opts []func(*config.LoadOptions) error
+	// The SDK would write to standard error of connections that it does not keep.
+	opts := []func(*config.LoadOptions) error{config.WithLogger(logging.Nop{})}
 	if c.Profile != "" {
 		opts = append(opts, config.WithSharedConfigProfile(c.Profile))
 	}
@@ -111,6 +113,9 @@ func Explain(ctx context.Context, what string, err error) error {
 	}
 	var api smithy.APIError
 	if !errors.As(err, &api) {
+		if none := (config.SharedConfigProfileNotExistError{}); errors.As(err, &none) {
+			return fmt.Errorf("%s: there is no profile %s\naws configure list-profiles names those that there are; AWS_CONFIG_FILE and AWS_SHARED_CREDENTIALS_FILE say where else to look", what, none.Profile)
+		}
 		if strings.Contains(err.Error(), "get credentials") {
 			return fmt.Errorf("%s: no AWS credentials: %w\nlog in (aws sso login), set AWS_PROFILE, or give the instance that unbrick runs on a role", what, err)
 		}
