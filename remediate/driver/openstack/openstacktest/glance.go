@@ -28,14 +28,7 @@ func (c *Cloud) image(id string) *image {
 func (c *Cloud) glance(w http.ResponseWriter, r *http.Request, p []string) *refusal {
 	switch {
 	case r.Method == http.MethodGet && len(p) == 2:
-		items := []any{}
-		for _, i := range c.images {
-			if name := r.FormValue("name"); name == "" || i.Object["name"] == name {
-				items = append(items, i.Object)
-			}
-		}
-		reply(w, Object{"images": items})
-		return nil
+		return c.listImages(w, r)
 	case r.Method == http.MethodPost && len(p) == 2:
 		return c.createImage(w, r)
 	case len(p) < 3 || c.image(p[2]) == nil:
@@ -49,6 +42,34 @@ func (c *Cloud) glance(w http.ResponseWriter, r *http.Request, p []string) *refu
 		return c.deleteImage(w, p[2])
 	}
 	return notFound("Path", r.URL.Path)
+}
+
+// listImages pages by the id of the last image (api-ref, image v2, "Paginating responses":
+// next). Hidden images there are none.
+func (c *Cloud) listImages(w http.ResponseWriter, r *http.Request) *refusal {
+	q := r.URL.Query()
+	started, items, page := q.Get("marker") == "", []any{}, Object{}
+	if !started && c.image(q.Get("marker")) == nil {
+		return &refusal{400, "badRequest", "Invalid marker. Image could not be found."}
+	}
+	for _, i := range c.images {
+		if !started {
+			started = i.Object["id"] == q.Get("marker")
+			continue
+		}
+		if name := q.Get("name"); name != "" && i.Object["name"] != name || q.Get("os_hidden") == "True" {
+			continue
+		}
+		if len(items) == most {
+			q.Set("marker", items[most-1].(Object)["id"].(string))
+			page["next"] = "/v2/images?" + q.Encode()
+			break
+		}
+		items = append(items, i.Object)
+	}
+	page["images"] = items
+	reply(w, page)
+	return nil
 }
 
 // createImage makes an image without data (api-ref, image v2, "Create image": queued).

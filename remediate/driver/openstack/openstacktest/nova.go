@@ -3,15 +3,20 @@ package openstacktest
 import (
 	"encoding/json"
 	"fmt"
+	"maps"
 	"net/http"
+	"regexp"
 	"slices"
+	"strconv"
 	"strings"
 )
 
 func (c *Cloud) nova(w http.ResponseWriter, r *http.Request, p []string) *refusal {
 	switch {
-	case r.Method == http.MethodGet && len(p) == 3 && p[1] == "servers" && p[2] == "detail":
+	case r.Method == http.MethodGet && p[1] == "servers" && (len(p) == 2 || len(p) == 3 && p[2] == "detail"):
 		return c.list(w, r)
+	case r.Method == http.MethodGet && p[1] == "flavors":
+		return c.flavors(w, p)
 	case len(p) >= 3 && p[1] == "servers" && c.find(p[2]) == nil:
 		return notFound("Instance", p[2])
 	case r.Method == http.MethodGet && len(p) == 3 && p[1] == "servers":
@@ -26,43 +31,76 @@ func (c *Cloud) nova(w http.ResponseWriter, r *http.Request, p []string) *refusa
 	return notFound("Path", r.URL.Path)
 }
 
-// show leaves out what older microversions do not know: locked is new in 2.9, the flavor inside
-// the server in 2.47 (nova, REST API version history).
+// show leaves out what older microversions do not know: locked is new in 2.9; the flavor is
+// inside the server from 2.47 on, and its id before (nova, REST API version history).
 func (s *server) show(r *http.Request) Object {
-	o := Object{}
-	for k, v := range s.Object {
-		if k == "locked" && minor(r) < 9 || k == "flavor" && minor(r) < 47 {
-			continue
-		}
-		o[k] = v
+	o := maps.Clone(s.Object)
+	if minor(r) < 9 {
+		delete(o, "locked")
 	}
+	if minor(r) < 47 {
+		o["flavor"] = Object{"id": flavorID, "links": []any{}}
+	}
+	o["OS-EXT-STS:vm_state"] = s.vm
 	return o
+}
+
+const flavorID = "4"
+
+// flavors are one (api-ref, "List Flavors With Details").
+func (c *Cloud) flavors(w http.ResponseWriter, p []string) *refusal {
+	flavor := Object{"id": flavorID, "name": "m1.large", "ram": 8192, "disk": 80, "vcpus": 4, "swap": "", "rxtx_factor": 1.0, "OS-FLV-EXT-DATA:ephemeral": 0, "OS-FLV-DISABLED:disabled": false, "os-flavor-access:is_public": true, "links": []any{}}
+	switch {
+	case len(p) == 2 || p[2] == "detail":
+		reply(w, Object{"flavors": []any{flavor}})
+	case p[2] == flavorID:
+		reply(w, Object{"flavor": flavor})
+	default:
+		return &refusal{404, "itemNotFound", "Flavor " + p[2] + " could not be found."}
+	}
+	return nil
 }
 
 // most is the cap on a page ([api] max_limit).
 const most = 2
 
-// list pages by the UUID of the last server (api-ref, "Pagination": servers_links).
+// list pages by the UUID of the last server (api-ref, "Pagination": servers_links). Without
+// "detail" a server is its id and name. A name is a regular expression, which need not be all of
+// the name (api-ref, "List Servers").
 func (c *Cloud) list(w http.ResponseWriter, r *http.Request) *refusal {
 	if err := c.permit("os_compute_api:servers:detail"); err != nil {
 		return err
 	}
 	q := r.URL.Query()
+	name, err := regexp.Compile(q.Get("name"))
+	if err != nil {
+		return &refusal{400, "badRequest", "Invalid input for query parameters name."}
+	}
+	size := most
+	if n, err := strconv.Atoi(q.Get("limit")); err == nil && n > 0 {
+		size = min(n, most)
+	} else if q.Has("limit") && q.Get("limit") != "0" {
+		return &refusal{400, "badRequest", "Invalid input for query parameters limit."}
+	}
 	items, links, started := []any{}, []any{}, q.Get("marker") == ""
 	for _, s := range c.servers {
 		if !started {
 			started = s.Object["id"] == q.Get("marker")
 			continue
 		}
-		if z := q.Get("availability_zone"); z != "" && s.Object["OS-EXT-AZ:availability_zone"] != z {
+		if z := q.Get("availability_zone"); z != "" && s.Object["OS-EXT-AZ:availability_zone"] != z || !name.MatchString(s.Object["name"].(string)) {
 			continue
 		}
-		if len(items) == most {
-			q.Set("marker", items[most-1].(Object)["id"].(string))
+		if len(items) == size {
+			q.Set("marker", items[size-1].(Object)["id"].(string))
 			links = append(links, Object{"rel": "next", "href": "http://" + r.Host + r.URL.Path + "?" + q.Encode()})
 			break
 		}
-		items = append(items, s.show(r))
+		if strings.HasSuffix(r.URL.Path, "/detail") {
+			items = append(items, s.show(r))
+		} else {
+			items = append(items, Object{"id": s.Object["id"], "name": s.Object["name"], "links": []any{}})
+		}
 	}
 	if !started {
 		return &refusal{400, "badRequest", "marker [" + q.Get("marker") + "] not found"}
@@ -85,6 +123,7 @@ func acts() map[string]act {
 	return map[string]act{
 		"rescue":   {[]string{"active", "stopped", "error"}, "rescuing", "os_compute_api:os-rescue"},
 		"unrescue": {[]string{"rescued"}, "unrescuing", "os_compute_api:os-unrescue"},
+		"os-stop":  {[]string{"active", "error"}, "powering-off", "os_compute_api:servers:stop"},
 		"os-start": {[]string{"stopped"}, "powering-on", "os_compute_api:servers:start"},
 		"reboot":   {[]string{"active", "stopped", "paused", "suspended", "error"}, "rebooting_hard", "os_compute_api:servers:reboot"},
 	}
@@ -96,6 +135,14 @@ func (c *Cloud) action(w http.ResponseWriter, r *http.Request, s *server) *refus
 		return &refusal{400, "badRequest", "There is no such action"}
 	}
 	for name, args := range body {
+		if name == "lock" || name == "unlock" { // of whoever owns it, in any state
+			if err := c.permit("os_compute_api:os-lock-server:" + name); err != nil {
+				return err
+			}
+			s.Object["locked"] = name == "lock"
+			c.actions++
+			break
+		}
 		a, ok := acts()[name]
 		if !ok {
 			return &refusal{400, "badRequest", "There is no such action: " + name}
@@ -145,6 +192,9 @@ func (c *Cloud) check(name string, a act, s *server) *refusal {
 func (c *Cloud) begin(r *http.Request, name string, args json.RawMessage, s *server) (func(), *refusal) {
 	if name == "reboot" && !strings.Contains(string(args), "HARD") && s.vm != "active" {
 		return nil, &refusal{409, "conflictingRequest", "a soft reboot is for servers that are active"}
+	}
+	if name == "os-stop" {
+		return func() { s.be("stopped", "SHUTOFF") }, nil
 	}
 	if name != "rescue" {
 		return func() { s.be("active", "ACTIVE"); s.boots = append(s.boots, Disk) }, nil

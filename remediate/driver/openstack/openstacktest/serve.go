@@ -119,7 +119,9 @@ func (c *Cloud) keystone(w http.ResponseWriter, r *http.Request) {
 	}
 	w.Header().Set("X-Subject-Token", fmt.Sprint("token", c.token))
 	w.WriteHeader(http.StatusCreated)
-	reply(w, Object{"token": Object{"expires_at": "2036-07-19T04:09:00.000000Z", "methods": []any{"password"}, "user": Object{"name": "operator"},
+	reply(w, Object{"token": Object{"expires_at": "2036-07-19T04:09:00.000000Z", "issued_at": "2024-07-19T04:09:00.000000Z", "methods": []any{"password"},
+		"user":    Object{"id": "b7", "name": u.Name, "domain": Object{"id": "default", "name": "Default"}, "password_expires_at": nil},
+		"project": Object{"id": "c8", "name": p.Name, "domain": Object{"id": "default", "name": "Default"}}, "is_domain": false, "roles": []any{Object{"id": "d9", "name": "member"}},
 		"catalog": []any{endpoint("compute", "/compute/v2.1/"), endpoint("image", "/image/"), endpoint("block-storage", "/volume/v3/")}}})
 }
 
