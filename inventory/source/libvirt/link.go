@@ -101,3 +101,13 @@ func dialer(u *url.URL) (socket.Dialer, error) {
 	}
 	return nil, errors.New("no transport " + transport + ": write qemu+unix:///system or qemu://HYPERVISOR/system")
 }
+
+// Dial connects to the daemon of a hypervisor for one use: the connection is cut when ctx ends,
+// or by hang. The URI is as in a [Config].
+func Dial(ctx context.Context, u *url.URL) (l *lib.Libvirt, hang func(), err error) {
+	own, err := connect(ctx, u)
+	if err != nil {
+		return nil, nil, err
+	}
+	return own.Libvirt, own.close, nil
+}

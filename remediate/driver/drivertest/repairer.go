@@ -222,7 +222,7 @@ func (p Patient) untouched(t *testing.T, rule string) {
 
 func (p Patient) repaired(t *testing.T, rule string, rep remediate.Report) {
 	t.Helper()
-	if err := rep.Proof(); err != nil || len(rep.Removed()) == 0 || p.Broken() || p.Harm() != "" {
+	if err := rep.Proof(); err != nil || len(rep.Removed())+len(rep.Changed()) == 0 || p.Broken() || p.Harm() != "" {
 		t.Errorf("%s\nBut: %v; the faulty file is there: %v; %s\n%+v", rule, err, p.Broken(), p.Harm(), rep)
 	}
 }
