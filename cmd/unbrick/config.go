@@ -66,6 +66,7 @@ type config struct {
 
 	places places           // what calendar says
 	unused []inventory.Host // of the fleet that was read: not in use
+	down   map[string]error // sources that were found not to answer, by name
 	pins   string           // state that remembers certificates, if it is another one
 }
 
@@ -257,6 +258,12 @@ func (c *config) anchor(dir string) {
 	anchorRef(dir, &c.Falcon.Secret)
 	for i := range c.Credentials {
 		anchorRef(dir, &c.Credentials[i].Password)
+	}
+	for i := range c.Swap.VSphere {
+		anchorRef(dir, &c.Swap.VSphere[i].Password)
+	}
+	for i := range c.Swap.Proxmox {
+		anchorRef(dir, &c.Swap.Proxmox[i].Token)
 	}
 }
 

@@ -42,7 +42,10 @@ func (p *patient) inventory() {
 	}
 	where := p.cfg.Inventory
 	if n := len(p.cfg.Sources); n > 0 {
-		where = fmt.Sprintf("the sources, of which there are %d", n)
+		where = fmt.Sprintf("%d sources", n)
+		if n == 1 {
+			where = "1 source"
+		}
 	}
 	p.ok("inventory", "%d hosts in %s", len(fleet.Hosts), where)
 	if tally.NoRoute > 0 {
@@ -231,18 +234,23 @@ func sampleTargets(hosts []inventory.Host) []remediate.Target {
 func ask(ctx context.Context, known map[string]remediate.Driver, t remediate.Target) diagnosis {
 	d := diagnosis{Check: named(t.Host.Site), State: "warning"}
 	driver := known[t.Route.Driver]
+	what := t.Route.Driver
+	if driver == nil && what == "ipmi" { // it is asked for the power, as restart asks it
+		driver, what = known["restart"], "ipmi, a controller for netboot and restart and no way in by itself"
+		t.Route = inventory.Route{Driver: "restart", Address: "ipmi:" + t.Route.Address}
+	}
 	if driver == nil {
-		d.Found, d.Hint = fmt.Sprintf("%s has a way in by %s, which this version cannot use", t.Host.Name, t.Route.Driver), "it is passed over"
+		d.Found, d.Hint = fmt.Sprintf("%s has a way in by %s, which this version cannot use", t.Host.Name, what), "it is passed over"
 		return d
 	}
 	ctx, cancel := context.WithTimeout(ctx, 30*time.Second)
 	defer cancel()
 	posture, err := driver.Observe(ctx, t)
 	if err != nil {
-		d.Found, d.Hint = fmt.Sprintf("%s by %s: %v", t.Host.Name, t.Route.Driver, err), "one host of the site was asked; others may answer"
+		d.Found, d.Hint = fmt.Sprintf("%s by %s: %v", t.Host.Name, what, err), "one host of the site was asked; others may answer"
 		return d
 	}
-	d.State, d.Found = "ok", fmt.Sprintf("%s answers by %s: power %s", t.Host.Name, t.Route.Driver, posture.Power)
+	d.State, d.Found = "ok", fmt.Sprintf("%s answers by %s: power %s", t.Host.Name, what, posture.Power)
 	return d
 }
 

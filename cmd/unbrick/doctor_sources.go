@@ -14,7 +14,7 @@ import (
 )
 
 // checkLimit is how long a source may take to say whether it would give hosts.
-const checkLimit = time.Minute
+const checkLimit = 10 * time.Second
 
 // sources asks every source of sources: with its own account, all at once.
 func (p *patient) sources() {
@@ -33,6 +33,12 @@ func (p *patient) sources() {
 	}
 	wg.Wait()
 	p.out = append(p.out, found...)
+	p.cfg.down = map[string]error{} // reading them would only take its time to fail again
+	for i, d := range found {
+		if d.State == "missing" {
+			p.cfg.down[all[i].Name] = errors.New(strings.TrimPrefix(d.Found, all[i].Name+": "))
+		}
+	}
 }
 
 // secretsOf lists what a source logs in with, as unbrick.yaml has it: "token: env:NETBOX_TOKEN".
@@ -50,7 +56,7 @@ func (c *config) secretsOf(source string) string {
 
 // checkSource asks one source.
 func checkSource(ctx context.Context, n namedSource, secrets string) diagnosis {
-	ctx, cancel := context.WithTimeout(ctx, checkLimit)
+	ctx, cancel := context.WithTimeout(rest.Briefly(ctx), checkLimit)
 	defer cancel()
 	err := inventory.Check(ctx, bare(n.Source))
 	d := diagnosis{Check: "source", State: "ok", Found: n.Name + ": the account may read what is needed"}

@@ -12,6 +12,7 @@ import (
 	"runtime"
 	"slices"
 	"strings"
+	"sync/atomic"
 	"testing"
 
 	"github.com/urfave/cli/v2"
@@ -91,6 +92,33 @@ sources:
 		if d.State != want.state || !strings.Contains(d.Found, want.found) || !strings.Contains(d.Right, want.right) || !strings.Contains(d.Hint, want.hint) || (d.Right == "") != (want.right == "") {
 			t.Errorf("got  %+v\nwant %+v", d, want)
 		}
+	}
+}
+
+// TestDoctorAsksOnce: a person waits for doctor. A source that is down is asked once, and the
+// fleet is not read from it either.
+func TestDoctorAsksOnce(t *testing.T) {
+	var asked atomic.Int32
+	s := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		asked.Add(1)
+		w.WriteHeader(http.StatusServiceUnavailable)
+	}))
+	t.Cleanup(s.Close)
+	dir := t.TempDir()
+	write(t, filepath.Join(dir, "fleet.csv"), "name,site,ipmi\nPC1,SYD,127.0.0.1:1\n")
+	found := diagnose(t, dir, fmt.Sprintf("inventory: fleet.csv\nstate: %s\nsources: [{kind: snipeit, url: %s, token: %q}]\n",
+		filepath.Join(dir, "unbrick.db"), s.URL, sourcetest.Secretly(t, sourcetest.Secret)))
+	if n := asked.Load(); n != 1 {
+		t.Errorf("the source was asked %d times", n)
+	}
+	if d := found["source"]; len(d) != 2 || d[1].State != "missing" || !strings.Contains(d[1].Found, "snipeit: Snipe-IT answers with status 503") {
+		t.Errorf("the source that is down: %+v", d)
+	}
+	if d := found["inventory"]; len(d) == 0 || d[0].State != "ok" {
+		t.Errorf("the hosts of the others: %+v", d)
+	}
+	if d := found["SYD"]; len(d) != 1 || !strings.Contains(d[0].Found, "by ipmi, a controller for netboot and restart and no way in by itself: ") {
+		t.Errorf("a controller that does not answer: %+v", d)
 	}
 }
 

@@ -3,6 +3,7 @@ package main
 import (
 	"fmt"
 	"io"
+	"strings"
 	"text/tabwriter"
 	"time"
 
@@ -31,7 +32,36 @@ func outlook(c *cli.Context, store *engine.Store, st engine.Status) (*forecast.F
 		return nil, err
 	}
 	f := forecast.Look(p.Counts(), lookOptions(st, time.Now()))
+	sayEnded(st, f.Sites)
 	return &f, nil
+}
+
+// sayEnded names, among what keeps the hosts of a site, those that wait for a person and those that
+// have ended and are not back: no slot and no order would have them back sooner.
+func sayEnded(st engine.Status, lines []forecast.Line) {
+	sites := map[string]engine.SiteStatus{}
+	for _, s := range st.Sites {
+		sites[s.Site] = s
+	}
+	for i := range lines {
+		l := &lines[i]
+		s := sites[l.Name]
+		wait := s.Verdicts[remediate.Waiting]
+		lost := s.Hosts - s.Todo - s.Running - wait - s.OnTime - s.Late
+		var why []string
+		if others := l.Hosts - l.OnTime.P50 - s.Late - lost - wait; others > 0 && l.Limit != "" && s.Todo+s.Running > 0 {
+			why = append(why, l.Limit)
+		}
+		if lost > 0 {
+			why = append(why, fmt.Sprintf("%d have ended and are not back", lost))
+		}
+		if wait > 0 {
+			why = append(why, fmt.Sprintf("%d wait for a person", wait))
+		}
+		if why != nil {
+			l.Limit = strings.Join(why, "; ")
+		}
+	}
 }
 
 // planning plans a run as the configuration says.

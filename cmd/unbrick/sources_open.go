@@ -78,6 +78,9 @@ func openSources(cfg *config) ([]namedSource, error) {
 		if err != nil {
 			return nil, hinted(fmt.Errorf("line %d of the configuration: source %s: %w", e.line, e.name(), err), "the README describes sources: of unbrick.yaml")
 		}
+		if err := cfg.down[e.name()]; err != nil {
+			src = failing{src, err}
+		}
 		all = append(all, namedSource{Name: e.name(), Kind: e.Kind, Place: fmt.Sprintf("line %d", e.line),
 			Config: digest, Local: e.local(), Source: renamed{src, e.name()}.source()})
 	}
@@ -141,6 +144,16 @@ func csvSource(cfg *config, file string) (inventory.Source, error) {
 		return nil, hinted(err, "write --map name=Hostname: our name first, then the file's")
 	}
 	return &csv.Source{Path: file, Map: columns}, nil
+}
+
+// A failing source is known not to answer, and is not asked.
+type failing struct {
+	inventory.Source
+	err error
+}
+
+func (f failing) Hosts(context.Context) iter.Seq2[inventory.Host, error] {
+	return func(yield func(inventory.Host, error) bool) { yield(inventory.Host{}, f.err) }
 }
 
 // A renamed source says its own name of where a host comes from.

@@ -11,6 +11,12 @@ import (
 
 type readingKey struct{}
 
+type brieflyKey struct{}
+
+// Briefly marks requests that somebody waits for: a service that cannot be reached, or is down,
+// is not asked again.
+func Briefly(ctx context.Context) context.Context { return context.WithValue(ctx, brieflyKey{}, true) }
+
 // reading marks a request as one that changes nothing.
 func reading(ctx context.Context) context.Context { return context.WithValue(ctx, readingKey{}, true) }
 
@@ -20,12 +26,19 @@ func (c *Client) again(ctx context.Context, res *http.Response, err error) (bool
 	if ctx.Err() != nil {
 		return false, ctx.Err()
 	}
+	brief := ctx.Value(brieflyKey{}) != nil
 	if err != nil {
-		return ctx.Value(readingKey{}) != nil && !errors.Is(err, errRedirect), nil
+		return !brief && ctx.Value(readingKey{}) != nil && !errors.Is(err, errRedirect), nil
 	}
 	switch res.StatusCode {
 	case http.StatusTooManyRequests:
 		return true, nil
+	case http.StatusServiceUnavailable, http.StatusInternalServerError, http.StatusBadGateway, http.StatusGatewayTimeout:
+		if brief {
+			return false, nil
+		}
+	}
+	switch res.StatusCode {
 	case http.StatusServiceUnavailable:
 		return ctx.Value(readingKey{}) != nil || res.Header.Get("Retry-After") != "", nil
 	case http.StatusInternalServerError, http.StatusBadGateway, http.StatusGatewayTimeout:

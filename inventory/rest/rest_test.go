@@ -44,6 +44,23 @@ func ref(t *testing.T, text string) secret.Ref {
 	return secret.Ref("file:" + name)
 }
 
+// TestBriefly: whoever waits for an answer hears at once that there is none.
+func TestBriefly(t *testing.T) {
+	for _, status := range []int{500, 502, 503, 504, 0} {
+		var n atomic.Int32
+		c := client(t, func(w http.ResponseWriter, _ *http.Request) {
+			n.Add(1)
+			if status == 0 {
+				panic(http.ErrAbortHandler) // the connection is cut
+			}
+			w.WriteHeader(status)
+		}, nil)
+		if _, err := c.Get(rest.Briefly(t.Context()), "/x", nil); err == nil || n.Load() != 1 {
+			t.Errorf("status %d: asked %d times, error %v", status, n.Load(), err)
+		}
+	}
+}
+
 // TestRepeats counts how often each sort of request is sent when the service first answers so.
 func TestRepeats(t *testing.T) {
 	for _, test := range []struct {

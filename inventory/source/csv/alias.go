@@ -82,6 +82,21 @@ var aliases = []alias{
 	{"openinghours", "opens", "common"},
 
 	{"installstatus", "state", "ServiceNow"},
+	{"lifecyclestage", "state", "ServiceNow"},
+	{"lifecyclestatus", "state", "common"},
+	{"assetstatus", "state", "common"},
+	{"assetstate", "state", "common"},
+	{"statuslabel", "state", "Snipe-IT"},
+	{"status", "state", "Snipe-IT, NetBox, GLPI"},
+
+	{"lastseen", "seen", "Falcon"},
+	{"lastdiscovered", "seen", "ServiceNow"},
+	{"mostrecentdiscovery", "seen", "ServiceNow"},
+	{"lastcheckin", "seen", "Intune"},
+	{"lastsyncdatetime", "seen", "Graph"},
+	{"approximatelastsignindatetime", "seen", "Graph"},
+	{"lastlogondate", "seen", "AD"},
+	{"lastlogontimestamp", "seen", "AD reports"},
 
 	{"bmc", "redfish", "common"},
 	{"idrac", "redfish", "Dell"},

@@ -8,6 +8,7 @@ import (
 	"reflect"
 	"strings"
 	"testing"
+	"time"
 
 	"unbrick/inventory"
 	"unbrick/inventory/source/csv"
@@ -55,6 +56,52 @@ func TestSource(t *testing.T) {
 		},
 		Broken: func(t *testing.T) inventory.Source { return csv.Source{Path: filepath.Join(t.TempDir(), "none.csv")} },
 	})
+}
+
+// TestSeen: when a system last heard of a host counts, with what it can be off by.
+func TestSeen(t *testing.T) {
+	at := time.Date(2024, 7, 19, 4, 30, 0, 0, time.UTC)
+	for row, want := range map[string]inventory.Origin{
+		"seen|2024-07-19T04:30:00Z":                 {Seen: at},
+		"Last Seen|2024-07-19T14:30:00+10:00":       {Seen: at},
+		"Last Seen|2024-07-19 04:30:00 UTC":         {Seen: at},
+		"Last check-in|2024-07-19 04:30:00Z":        {Seen: at, Lag: 8 * time.Hour},
+		"lastLogonDate|2024-07-19T04:30:00Z":        {Seen: at, Lag: 14 * 24 * time.Hour},
+		"Most recent discovery|2024-07-19 04:30:00": {Seen: at.Add(-14 * time.Hour), Lag: (7*24 + 28) * time.Hour},
+		"Last Seen|2024-07-19 04:30:00 CEST":        {},
+		"Last Seen|never":                           {},
+		"Last Seen|19/07/2024":                      {},
+		"label:Last Seen|2024-07-19T04:30:00Z":      {},
+	} {
+		title, value, _ := strings.Cut(row, "|")
+		for h, err := range file(t, "name,"+title+"\na,"+value+"\n").Hosts(t.Context()) {
+			if err != nil {
+				t.Fatal(err)
+			}
+			got := inventory.Origin{Seen: h.From[0].Seen, Lag: h.From[0].Lag}
+			if got != want {
+				t.Errorf("%s: got %+v, want %+v", row, got, want)
+			}
+			if (len(h.Labels) == 0) != !got.Seen.IsZero() {
+				t.Errorf("%s: what is no time is a label: %v", row, h.Labels)
+			}
+		}
+	}
+}
+
+// TestRetired: an export of a CMDB says under many headers that a host is not in use.
+func TestRetired(t *testing.T) {
+	for _, title := range []string{"state", "Install status", "Status", "Life Cycle Stage", "Asset state", "Status Label"} {
+		hosts, _, err := read(t, file(t, "name,"+title+"\na,In use\nb,Retired\nc,in stock\nd,Victoria\n"))
+		if err != nil || len(hosts) != 4 {
+			t.Fatalf("%d hosts, %v", len(hosts), err)
+		}
+		for i, want := range []inventory.State{"", inventory.Retired, inventory.InStock, ""} {
+			if hosts[i].State != want {
+				t.Errorf("%s of %s: state %q, want %q", title, hosts[i].Name, hosts[i].State, want)
+			}
+		}
+	}
 }
 
 // full is one host with every field, as fleet.csv of design.md has them.

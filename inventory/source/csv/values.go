@@ -5,6 +5,7 @@ import (
 	"slices"
 	"strconv"
 	"strings"
+	"time"
 	"unicode"
 	"unicode/utf8"
 
@@ -31,6 +32,7 @@ var fields = map[string]setter{
 	"opens":      setOpens,
 	"tier":       setTier,
 	"state":      setState,
+	"seen":       setSeen,
 
 	"winrm":   route(hostOrURL),
 	"redfish": route(hostOrURL),
@@ -253,6 +255,49 @@ func setState(r *rows, c *column, v string) error {
 		return nil
 	}
 	return setLabel(r, c, v)
+}
+
+// setSeen takes when the file's system last heard of the host. A time without a zone may be that
+// of any: what it can be off by is in the lag. Anything else, as "never", is a label.
+func setSeen(r *rows, c *column, v string) error {
+	at := &r.host.From[0]
+	for _, layout := range []string{time.RFC3339, "2006-01-02 15:04:05Z07:00", "2006-01-02 15:04:05 MST"} {
+		if t, err := time.Parse(layout, v); err == nil && zoned(t) {
+			at.Seen, at.Lag = t.UTC(), seenLag(c.title)
+			return nil
+		}
+	}
+	for _, layout := range []string{time.DateTime, "2006-01-02T15:04:05", "2006-01-02 15:04"} {
+		if t, err := time.Parse(layout, v); err == nil {
+			at.Seen, at.Lag = t.Add(-zoneless), seenLag(c.title)+2*zoneless
+			return nil
+		}
+	}
+	return setLabel(r, c, v)
+}
+
+// seenLag is how long a host may have been up after that without the system's knowing, by the
+// header of its export: the lags are those of the sources for the same systems.
+func seenLag(header string) time.Duration {
+	switch k := key(header); {
+	case strings.Contains(k, "logon"), strings.Contains(k, "signin"):
+		return 14 * 24 * time.Hour // lastLogonTimestamp is written every 9 to 14 days
+	case strings.Contains(k, "discover"):
+		return 7 * 24 * time.Hour
+	case strings.Contains(k, "checkin"), strings.Contains(k, "sync"):
+		return 8 * time.Hour
+	}
+	return 0
+}
+
+// zoneless is how far the clocks of the world are from UTC at most.
+const zoneless = 14 * time.Hour
+
+// zoned says that a time's zone is known: of a short name that Go does not know, such as CEST, it
+// makes a zone without an offset.
+func zoned(t time.Time) bool {
+	name, offset := t.Zone()
+	return offset != 0 || name == "" || name == "UTC" || name == "GMT"
 }
 
 // setLabel keeps a column that is none of ours, under its own header.
