@@ -117,6 +117,12 @@ func derived(h inventory.Host, way string) (address string, ok bool) {
 	case Manual:
 		return "-", true // nobody said where it stands
 	}
+	if platform, ok := strings.CutSuffix(way, "-rollback"); ok { // the same machine, by another way
+		i := slices.IndexFunc(h.Routes, func(r inventory.Route) bool { return r.Driver == platform })
+		if i >= 0 {
+			return h.Routes[i].Address, true
+		}
+	}
 	return "", false
 }
 

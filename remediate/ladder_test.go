@@ -55,6 +55,8 @@ func TestWays(t *testing.T) {
 		{"network boot", ladder("netboot"), withMAC, "netboot auto"},
 		{"network boot without a MAC", ladder("netboot"), host(route("ipmi", "10.0.0.1")), ""},
 		{"network boot without power", ladder("netboot"), inventory.Host{MAC: []string{"52:54:00:00:00:01"}}, ""},
+		{"back to a snapshot of the same machine", ladder("vsphere", "vsphere-rollback"), host(route("vsphere", "vc1/WS")), "vsphere vc1/WS, vsphere-rollback vc1/WS"},
+		{"no snapshot of another platform", ladder("libvirt-rollback"), host(route("vsphere", "vc1/WS")), ""},
 		{"a person for every host", ladder("manual"), host(), "manual -"},
 		{"by default restarts, and nobody is sent", remediate.DefaultLadder(), withMAC, "restart auto"},
 		{"by default, whom the inventory names", remediate.DefaultLadder(), host(route("manual", "floor 3"), route("redfish", "b")), "redfish b, restart auto, manual floor 3"},

@@ -60,7 +60,7 @@ func newGuest(t *testing.T, uuid string) *guest {
 	g.dom = define(t, g.l, fmt.Sprintf(`<domain type='qemu'><name>%s</name><uuid>%s</uuid><memory unit='MiB'>16</memory>
 <os><type arch='x86_64' machine='pc'>hvm</type></os><on_reboot>restart</on_reboot><devices>
 <disk type='file' device='disk'><driver name='qemu' type='qcow2' cache='unsafe'/><source file='%s'/><target dev='vda' bus='virtio'/></disk>
-<serial type='file'><source path='%s'/></serial><memballoon model='none'/></devices></domain>`, g.name, uuid, g.disk, g.serial))
+<serial type='file'><source path='%s'/></serial><video><model type='none'/></video><memballoon model='none'/></devices></domain>`, g.name, uuid, g.disk, g.serial))
 	return g
 }
 
@@ -126,6 +126,7 @@ func (g *guest) driver(before time.Time) (*rollback.Driver, remediate.Target) {
 func TestWholeWay(t *testing.T) {
 	for n, c := range []struct{ memory bool }{{false}, {true}} {
 		t.Run(fmt.Sprintf("memory %v", c.memory), func(t *testing.T) {
+			t.Parallel() // most of it is waiting for the BIOS
 			g := newGuest(t, fmt.Sprintf("7b0c1f3e-0000-4000-8000-0000000007%02d", n))
 			g.write(t, bootSector("is up", false))
 			if c.memory {
@@ -171,5 +172,62 @@ func TestWholeWay(t *testing.T) {
 			}
 			g.says(t, "STOP", 2)
 		})
+	}
+}
+
+// TestLibvirtRefuses: machines of a real libvirt that must not go back, each told what to do.
+func TestLibvirtRefuses(t *testing.T) {
+	for n, c := range []struct {
+		want   string
+		change func(t *testing.T, g *guest)
+	}{
+		{"it is kept outside the image (external)", func(t *testing.T, g *guest) {
+			_, err := g.l.DomainSnapshotCreateXML(g.dom, "<domainsnapshot><name>backup</name></domainsnapshot>", uint32(lib.DomainSnapshotCreateDiskOnly))
+			if err != nil {
+				t.Fatal(err)
+			}
+		}},
+		{"the domain had other disks then: [\"vda on ", func(t *testing.T, g *guest) {
+			other := filepath.Join(filepath.Dir(g.disk), "b.qcow2")
+			run(t, "qemu-img", "create", "-q", "-f", "qcow2", other, "1M")
+			g.redefine(t, "<serial ", fmt.Sprintf(`<disk type='file' device='disk'><driver name='qemu' type='qcow2'/><source file='%s'/><target dev='vdb' bus='virtio'/></disk><serial `, other))
+		}},
+		{"disk vdb is shared with other domains", func(t *testing.T, g *guest) {
+			g.redefine(t, "<serial ", fmt.Sprintf(`<disk type='file' device='disk'><driver name='qemu' type='raw'/><source file='%s'/><target dev='vdb' bus='virtio'/><shareable/></disk><serial `, g.serial))
+		}},
+		{"its memory was saved", func(t *testing.T, g *guest) {
+			g.start(t)
+			if err := g.l.DomainManagedSave(g.dom, 0); err != nil {
+				t.Fatal(err)
+			}
+		}},
+	} {
+		t.Run(c.want, func(t *testing.T) {
+			t.Parallel()
+			g := newGuest(t, fmt.Sprintf("7b0c1f3e-0000-4000-8000-0000000008%02d", 10+n))
+			snapshot(t, g.l, g.dom, "nightly")
+			c.change(t, g)
+			d, target := g.driver(time.Now().Add(2 * time.Second))
+			if _, err := d.Observe(t.Context(), target); err == nil || !strings.Contains(err.Error(), c.want) || !strings.Contains(err.Error(), "\n") {
+				t.Errorf("want %q and what to do, got %v", c.want, err)
+			}
+			if _, n := kept(first(names(t, g.l, g.dom))); n > 0 {
+				t.Error("it was touched")
+			}
+		})
+	}
+}
+
+func first(all []string, _ string) []string { return all }
+
+// redefine changes how the domain is defined.
+func (g *guest) redefine(t *testing.T, old, new string) {
+	t.Helper()
+	text, err := g.l.DomainGetXMLDesc(g.dom, lib.DomainXMLInactive)
+	if err != nil || !strings.Contains(text, old) {
+		t.Fatalf("no %q in %s, %v", old, text, err)
+	}
+	if _, err := g.l.DomainDefineXML(strings.Replace(text, old, new, 1)); err != nil {
+		t.Fatal(err)
 	}
 }
