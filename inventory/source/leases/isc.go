@@ -37,7 +37,7 @@ func readISC(ctx context.Context, r *bufio.Reader, b *book) error {
 			if l.at.IsZero() {
 				l.at = starts
 			}
-			b.last[l.address] = l
+			b.put(l)
 			inside = false
 		case word == "starts":
 			starts = b.iscTime(rest, n)

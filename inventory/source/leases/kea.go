@@ -59,7 +59,7 @@ func readKea(ctx context.Context, r *bufio.Reader, b *book) error {
 		if valid == 1<<32-1 { // for ever: nothing says when the client asks again
 			l.lasts = 0
 		}
-		b.last[l.address] = l
+		b.put(l)
 	}
 }
 

@@ -83,6 +83,16 @@ type book struct {
 	notes []*inventory.Draft
 }
 
+// put takes an entry. Servers say the name while the client has the lease: not when it is over,
+// which is how it stands with hosts that are down for long, nor when the host asked again while it
+// started from the network.
+func (b *book) put(l lease) {
+	if was := b.last[l.address]; l.name == "" && was.mac == l.mac {
+		l.name = was.name
+	}
+	b.last[l.address] = l
+}
+
 // bad notes an entry that cannot be read.
 func (b *book) bad(line int, why string) {
 	d := inventory.Note(fmt.Sprintf("%s:%d", b.place, line), why, "a lease as the server writes it")

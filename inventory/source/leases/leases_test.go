@@ -94,6 +94,21 @@ func TestKea(t *testing.T) {
 	}
 }
 
+// TestNameStays: when a lease is over the servers write it without its name, and it is the host's
+// all the same, until the address is another's.
+func TestNameStays(t *testing.T) {
+	for form, text := range map[string]string{
+		"ISC": isc("10.0.0.1", "52:54:00:00:00:01", "PC1", "2024/07/19 02:00:00", "active") + "lease 10.0.0.1 {\n  starts 5 2024/07/19 02:00:00;\n  ends 5 2024/07/19 12:00:00;\n  binding state free;\n  hardware ethernet 52:54:00:00:00:01;\n}\n" +
+			isc("10.0.0.2", "52:54:00:00:00:02", "PC2", "2024/07/19 02:00:00", "active") + "lease 10.0.0.2 {\n  starts 5 2024/07/19 02:00:00;\n  binding state active;\n  hardware ethernet 52:54:00:00:00:03;\n}\n",
+		"Kea": keaHeader + "10.0.0.1,52:54:00:00:00:01,,3600,1721364000,1,0,0,PC1,0,,0\n10.0.0.1,52:54:00:00:00:01,,3600,1721364000,1,0,0,,2,,0\n" +
+			"10.0.0.2,52:54:00:00:00:02,,3600,1721364000,1,0,0,PC2,0,,0\n10.0.0.2,52:54:00:00:00:03,,3600,1721364000,1,0,0,,0,,0\n",
+	} {
+		if f := load(t, text); len(f.Hosts) != 1 || f.Hosts[0].Name != "PC1" || f.Hosts[0].Address != "" || len(f.Hosts[0].MAC) != 1 {
+			t.Errorf("%s: %+v", form, f.Hosts)
+		}
+	}
+}
+
 func TestManyOfOneName(t *testing.T) {
 	text := keaHeader + "10.0.1.1,52:54:00:00:01:01,,3600,1721364000,1,0,0,PC1,0,,0\n"
 	for i := range 9 {
