@@ -18,13 +18,15 @@ import (
 type Builder struct {
 	opts   Options
 	sites  map[string]*siteDraft
-	opens  map[calendar.Place]opening
+	opens  map[calendar.Place]*placeOpening
 	chains map[string]*chain
 	names  []string
 	hosts  []draftMember
 	tokens map[string]int32
 	notes  map[string]int
-	ways   []string // by name, once the hosts are there
+	ways   []string          // by name, once the hosts are there
+	routes map[string]*chain // by model and what ways there are into a host
+	text   []byte            // scratch
 }
 
 // siteDraft is a site while it grows.
@@ -34,6 +36,12 @@ type siteDraft struct {
 	first opening // the first of its hosts' known ones
 	piles []pile
 	caps  *siteCaps
+	last  [inventory.Low + 1]*placeOpening // of each tier: that of its last host
+}
+
+type placeOpening struct {
+	place calendar.Place
+	opening
 }
 
 // siteCaps are caps that were given with the hosts.
@@ -58,8 +66,8 @@ type draftMember struct {
 // NewBuilder returns a Builder without hosts.
 func NewBuilder(o Options) *Builder {
 	o.fill()
-	return &Builder{opts: o, sites: map[string]*siteDraft{}, opens: map[calendar.Place]opening{},
-		chains: map[string]*chain{}, tokens: map[string]int32{}, notes: map[string]int{}}
+	return &Builder{opts: o, sites: map[string]*siteDraft{}, opens: map[calendar.Place]*placeOpening{},
+		chains: map[string]*chain{}, routes: map[string]*chain{}, tokens: map[string]int32{}, notes: map[string]int{}}
 }
 
 // Add counts a host in. What its site says and its own row left out is filled in first. It
@@ -69,19 +77,14 @@ func (b *Builder) Add(host *inventory.Host, index int) bool {
 	h := *host
 	b.opts.Sites.Fill(&h)
 	s := b.site(Place{Site: h.Site, Country: h.Country, Region: h.Region, Zone: h.TimeZone})
-	place := b.opts.Calendar.PlaceOf(&h)
-	open, ok := b.opens[place]
-	if !ok {
-		open = openingOf(b.opts.Calendar, place, b.opts.Start)
-		b.opens[place] = open
-	}
+	open := b.opening(s, b.opts.Calendar.PlaceOf(&h))
 	for _, n := range open.Notes {
 		b.notes[n]++
 	}
 	if !open.known {
 		b.notes[strings.TrimPrefix(open.why, "last: ")]++
 	} else if s.first.At.IsZero() || open.At.Before(s.first.At) {
-		s.first = open
+		s.first = *open
 	}
 	ways := b.opts.Ladder.Ways(h)
 	why := ""
@@ -116,6 +119,24 @@ func (b *Builder) Add(host *inventory.Host, index int) bool {
 		b.names, b.hosts = append(b.names, h.Name), append(b.hosts, m)
 	}
 	return true
+}
+
+// opening returns when a place of a site opens. Most hosts of a site and tier have one place.
+func (b *Builder) opening(s *siteDraft, place calendar.Place) *opening {
+	t := min(int(place.Tier), len(s.last)-1)
+	if p := s.last[t]; p != nil && p.place == place {
+		return &p.opening
+	}
+	p := b.opens[place]
+	if p == nil {
+		// Host by host, texts may be parts of whole rows.
+		place.Country, place.TimeZone = strings.Clone(place.Country), strings.Clone(place.TimeZone)
+		place.Opens, place.Site = strings.Clone(place.Opens), strings.Clone(place.Site)
+		p = &placeOpening{place, openingOf(b.opts.Calendar, place, b.opts.Start)}
+		b.opens[place] = p
+	}
+	s.last[t] = p
+	return &p.opening
 }
 
 // A Crowd is hosts that are the same to the plan, for fleets that are made up.
@@ -240,7 +261,7 @@ func (b *Builder) finish(s *siteDraft, f *Fleet, roaming map[string]int32) site 
 		out.trip = b.trip(hands, s.Hosts-hands)
 		return out
 	}
-	out.people = int32(len(f.people))
+	out.people, out.alone = int32(len(f.people)), true
 	f.people = append(f.people, people{"technicians at " + s.Site, out.hands})
 	return out
 }

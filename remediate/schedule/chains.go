@@ -19,9 +19,22 @@ type chain struct {
 	kind  int32 // of its first way; -1 before the kinds are known
 }
 
-// chainOf returns the ways of a host as [remediate.Climb] goes them if each of them fails after
+// chainOf returns the chain of a host that these ways lead into: the ways as [remediate.Climb] goes them if each of them fails after
 // it got in: round after round, and a person at the end.
 func (b *Builder) chainOf(model string, routes []inventory.Route) *chain {
+	b.text = append(append(b.text[:0], model...), 0)
+	for _, r := range routes {
+		b.text = append(append(b.text, r.Driver...), 0)
+	}
+	c := b.routes[string(b.text)]
+	if c == nil {
+		c = b.climb(model, routes)
+		b.routes[string(b.text)] = c
+	}
+	return c
+}
+
+func (b *Builder) climb(model string, routes []inventory.Route) *chain {
 	var ways []string
 	tries := func(way string) int { return cmp.Or(b.opts.Ladder.Rung(way).Tries, b.opts.Attempts) }
 	for round, more := 0, true; more; round++ {

@@ -146,6 +146,7 @@ type site struct {
 	Place
 	slots, hands int // caps; math.MaxInt32 if none
 	people       int32
+	alone        bool  // its people work nowhere else: their pool keeps the cap
 	lanes, ends  int32 // its lanes
 	dues         int   // different ones
 	trip         float64

@@ -38,6 +38,7 @@ func (d *Dispatcher) refresh(s int32) {
 		if slack && none { // one may overtake the other
 			next = d.now
 		}
+		same := d.heads[l] >= 0 && d.keys[l] == best
 		if d.heads[l] >= 0 {
 			d.rekeyLane(l, best)
 			if pool == Hands && d.watches != nil {
@@ -45,7 +46,9 @@ func (d *Dispatcher) refresh(s int32) {
 				next = min(next, d.watches[s].until)
 			}
 		}
-		d.place(l)
+		if !same || d.spots[l] < 0 || d.shut[l] {
+			d.place(l)
+		}
 	}
 	d.next[s] = next
 }
@@ -58,7 +61,8 @@ func (d *Dispatcher) rekeyLane(l int32, k key) {
 	d.keys[l] = k
 }
 
-// place puts a lane into its heap if a host of it may start, and takes it out if none may.
+// place puts a lane into its heap if a host of it may start, and takes it out if none may. Of
+// those whose site gets full later, [Dispatcher.bestOf] takes out what comes to the top.
 func (d *Dispatcher) place(l int32) {
 	ln := &d.lanes[l]
 	if d.heads[l] < 0 || d.shut[l] || !d.room(ln.site, &d.cohorts[ln.cohort]) {
@@ -68,10 +72,11 @@ func (d *Dispatcher) place(l int32) {
 	d.float(l)
 }
 
-// placeAll takes the lanes of a site in or out as its places say, by the keys that they have.
+// placeAll puts the lanes of a site back that were taken out because it had no room, by the keys
+// that they have.
 func (d *Dispatcher) placeAll(s int32) {
 	for l := d.sites[s].lanes; l < d.sites[s].ends; l++ {
-		if d.heads[l] >= 0 && d.room(s, &d.cohorts[d.lanes[l].cohort]) == (d.spots[l] < 0) {
+		if d.spots[l] < 0 && d.heads[l] >= 0 {
 			d.place(l)
 		}
 	}
@@ -183,7 +188,7 @@ func (d *Dispatcher) room(s int32, c *cohort) bool {
 	site, st := &d.sites[s], &d.state[s]
 	switch c.pool {
 	case Hands:
-		return int(st.fly[Hands]) < site.hands && d.atWork(s)
+		return (site.alone || int(st.fly[Hands]) < site.hands) && d.atWork(s)
 	case Cloud:
 		return true
 	}

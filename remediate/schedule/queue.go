@@ -132,6 +132,21 @@ func (d *Dispatcher) Capped(r Ref) bool {
 	return w.cap < math.MaxInt32 || w.gap > 0
 }
 
+// ByHand says whether people treat the hosts of a bucket.
+func (d *Dispatcher) ByHand(r Ref) bool {
+	return d.cohorts[d.kinds[d.buckets[r].kind].cohort].pool == Hands
+}
+
+// HandsRated says whether people may begin only so many hosts in an hour.
+func (d *Dispatcher) HandsRated() bool {
+	for i := range d.cohorts {
+		if c := &d.cohorts[i]; c.pool == Hands && d.waysAt[c.way].gap > 0 {
+			return true
+		}
+	}
+	return false
+}
+
 // Caps returns how many hosts may be in treatment at once, in the pools that all sites share and
 // by each way that has a cap, named as a [Change] names them: "slots", "cloud", "route.redfish".
 func (d *Dispatcher) Caps() map[string]int {

@@ -88,7 +88,11 @@ func (d *Dispatcher) Dawn(now float64, either bool) (at float64, ok bool) {
 	}
 	for s := range d.sites {
 		if d.state[s].todo > 0 && d.waitsForHands(int32(s)) {
-			if w := d.watchAt(int32(s), now); either || !w.on {
+			w := d.watches[s]
+			if now >= w.until {
+				w = d.watchAt(int32(s), now)
+			}
+			if either || !w.on {
 				at = min(at, w.until)
 			}
 		}

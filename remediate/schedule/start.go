@@ -56,7 +56,8 @@ func (d *Dispatcher) StartIn(pool int, now float64) (r Ref, ok bool) {
 // Pools returns how many pools there are.
 func (d *Dispatcher) Pools() int { return len(d.pools) }
 
-// bestOf returns the lane that goes next in a pool; -1 if none may.
+// bestOf returns the lane that goes next in a pool; -1 if none may. It takes out those on top
+// whose site has got full.
 func (d *Dispatcher) bestOf(pool int, now float64) int32 {
 	best, p := int32(-1), &d.pools[pool]
 	if p.busy >= p.cap {
@@ -64,13 +65,17 @@ func (d *Dispatcher) bestOf(pool int, now float64) int32 {
 	}
 	for i := range p.heaps {
 		h := &p.heaps[i]
-		if len(h.lanes) == 0 || best >= 0 && !d.before(h.lanes[0], best) {
-			continue
-		}
 		c := &d.cohortsAt[h.cohort]
 		w := &d.waysAt[d.cohorts[h.cohort].way]
-		if c.fly < c.cap && w.fly < w.cap && w.next <= now {
-			best = h.lanes[0]
+		if c.fly >= c.cap || w.fly >= w.cap || w.next > now {
+			continue
+		}
+		for len(h.lanes) > 0 && (best < 0 || d.before(h.lanes[0], best)) {
+			if l := h.lanes[0]; d.room(d.lanes[l].site, &d.cohorts[h.cohort]) {
+				best = l
+			} else {
+				d.sink(l)
+			}
 		}
 	}
 	return best
@@ -86,11 +91,8 @@ func (d *Dispatcher) begin(l int32, now float64) Ref {
 	if w := &d.waysAt[d.cohorts[d.lanes[l].cohort].way]; w.gap > 0 {
 		w.next = max(w.next, now-w.gap) + w.gap // one may have been missed, not more
 	}
-	switch {
-	case !d.rough || d.todo[b] == 0:
+	if !d.rough || d.todo[b] == 0 {
 		d.refresh(site)
-	case !d.room(site, &d.cohorts[d.lanes[l].cohort]):
-		d.placeAll(site)
 	}
 	return Ref(b)
 }
@@ -193,6 +195,12 @@ func search(n int, at func(int) string, name string) (int, bool) {
 	}
 	return low, low < n && at(low) == name
 }
+
+// SiteOf returns where the hosts of a bucket stand, in Fleet.Places.
+func (f *Fleet) SiteOf(r Ref) int { return int(f.buckets[r].site) }
+
+// DueOf returns when the hosts of a bucket are due, as [Bucket] has it.
+func (f *Fleet) DueOf(r Ref) float64 { return f.buckets[r].due }
 
 // Cohort returns the way and model of a bucket, in Fleet.Cohorts.
 func (f *Fleet) Cohort(r Ref) int { return int(f.kinds[f.buckets[r].kind].cohort) }

@@ -203,18 +203,18 @@ func (l *look) one(d *schedule.Dispatcher, truth Truth, seed uint64) result {
 		shut[i] = d.Gated(i)
 	}
 	r.end = Run(d, l.now, truth, seed, func(e End) {
-		b := d.Bucket(e.Ref)
+		site := d.SiteOf(e.Ref)
 		switch {
 		case e.Over:
-			r.lost[b.Site]++
+			r.lost[site]++
 		case e.Back:
-			r.ready[b.Site] = float32(e.At)
-			if e.At <= b.Due && !math.IsInf(b.Due, 1) {
-				r.onTime[b.Site]++
+			r.ready[site] = float32(e.At)
+			if due := d.DueOf(e.Ref); e.At <= due && !math.IsInf(due, 1) {
+				r.onTime[site]++
 			}
 		}
-		if shut[b.Site] && !d.Gated(b.Site) {
-			shut[b.Site], r.gate[b.Site] = false, float32(e.At)
+		if shut[site] && !d.Gated(site) {
+			shut[site], r.gate[site] = false, float32(e.At)
 		}
 	})
 	return r

@@ -41,8 +41,8 @@ func Run(d *schedule.Dispatcher, now float64, truth Truth, seed uint64, each fun
 	d.Tick(now)
 	r.all()
 	r.dawn()
-	for len(r.events) > 0 {
-		if r.step(r.pop()); len(r.events) == 0 {
+	for r.events.len() > 0 {
+		if r.step(r.events.pop()); r.events.len() == 0 {
 			r.dawn()
 		}
 	}
@@ -63,15 +63,8 @@ type run struct {
 	wakes  bool    // a wake is among the events
 	dawns  bool    // so is a dawn
 	last   float64 // when a treatment was begun last
-	events []event
+	events agenda
 	each   func(End)
-}
-
-type event struct {
-	at   float64
-	seq  uint32
-	ref  schedule.Ref
-	what uint8
 }
 
 // What an event is.
@@ -93,7 +86,7 @@ func (r *run) step(e event) {
 	switch e.what {
 	case wake:
 		r.wakes = false
-		r.all()
+		r.woken()
 		return
 	case dawn:
 		r.dawns = false
@@ -118,7 +111,7 @@ func (r *run) step(e event) {
 	}
 	r.d.Finish(e.ref, to)
 	r.each(end)
-	if r.d.Gate() != gate || capped {
+	if r.d.Gate() != gate || capped && r.d.ByHand(e.ref) { // another site may take the place
 		r.all()
 		return
 	}
@@ -129,6 +122,19 @@ func (r *run) step(e event) {
 func (r *run) fill(ref schedule.Ref) {
 	for _, pool := range r.d.PoolsAt(ref) {
 		r.pool(pool)
+	}
+	r.rest()
+}
+
+// woken begins what a way may start that could not because of its rate: few are the work of
+// people, who have many pools.
+func (r *run) woken() {
+	if r.d.HandsRated() {
+		r.all()
+		return
+	}
+	for _, pool := range [...]schedule.Pool{schedule.Slots, schedule.Cloud} {
+		r.pool(int(pool))
 	}
 	r.rest()
 }
@@ -165,57 +171,14 @@ func (r *run) rest() {
 
 // dawn sees to it that people who do not work now are looked at when they do.
 func (r *run) dawn() {
-	others := len(r.events) > 0
+	others := r.events.len() > 0
 	if at, ok := r.d.Dawn(r.now, others); ok && !r.dawns && (others || at < r.last+schedule.Night) {
 		r.dawns = true
 		r.push(max(at, r.now), -1, dawn)
 	}
 }
 
-func (e event) before(o event) bool {
-	return e.at < o.at || e.at == o.at && e.seq < o.seq
-}
-
 func (r *run) push(at float64, ref schedule.Ref, what uint8) {
 	r.seq++
-	r.events = append(r.events, event{at, r.seq, ref, what})
-	for i := len(r.events) - 1; i > 0; {
-		parent := (i - 1) / 4
-		if !r.events[i].before(r.events[parent]) {
-			return
-		}
-		r.events[i], r.events[parent] = r.events[parent], r.events[i]
-		i = parent
-	}
-}
-
-// pop takes the next event of a heap with four children each.
-func (r *run) pop() event {
-	first := r.events[0]
-	last := r.events[len(r.events)-1]
-	r.events = r.events[:len(r.events)-1]
-	n := len(r.events)
-	if n == 0 {
-		return first
-	}
-	i := 0
-	for {
-		child := 4*i + 1
-		if child >= n {
-			break
-		}
-		least := child
-		for c := child + 1; c < min(child+4, n); c++ {
-			if r.events[c].before(r.events[least]) {
-				least = c
-			}
-		}
-		if !r.events[least].before(last) {
-			break
-		}
-		r.events[i] = r.events[least]
-		i = least
-	}
-	r.events[i] = last
-	return first
+	r.events.push(event{at, r.seq, ref, what})
 }
