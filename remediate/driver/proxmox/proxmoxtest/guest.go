@@ -164,14 +164,13 @@ func (s *Server) snapshot(v *VM, form url.Values) (any, error) {
 				return failed("snapshot feature is not available")
 			}
 		}
-		v.snapshots = append(v.snapshots, name)
-		v.Config["parent"] = name
+		v.keep(name)
 		return nil
 	}), nil
 }
 
 func (s *Server) listSnapshots(v *VM) []map[string]any {
-	all := []map[string]any{{"name": "current", "description": "You are here!"}}
+	all := []map[string]any{{"name": "current", "description": "You are here!", "parent": v.Config["parent"]}}
 	for _, name := range v.snapshots {
 		all = append(all, map[string]any{"name": name, "snaptime": 1700000000})
 	}

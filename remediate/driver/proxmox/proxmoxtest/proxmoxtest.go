@@ -33,6 +33,7 @@ type VM struct {
 	pending               map[string]string
 	leaving               map[string]bool
 	snapshots             []string
+	kept                  map[string]map[string]string // the configuration of each
 	snapping              string
 	shown                 string // its status in the list of all, which lags
 	unplugFails, unheeded int
@@ -45,6 +46,7 @@ type Storage struct {
 	Shared      bool
 	Nodes       []string // that have it
 	NoSnapshots bool     // as plain LVM
+	Kind        string   // its plugin: zfspool, …; lvmthin if empty
 }
 
 // A Server is a cluster. Use New.

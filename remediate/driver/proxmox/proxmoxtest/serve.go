@@ -1,6 +1,7 @@
 package proxmoxtest
 
 import (
+	"cmp"
 	"fmt"
 	"net/http"
 	"net/url"
@@ -76,6 +77,9 @@ func (s *Server) route(method, path string, form url.Values) (any, error) {
 	if v == nil || v.Node != m[1] || v.Container { // PVE::QemuConfig, load_config
 		return nil, failed("Configuration file 'nodes/%s/qemu-server/%d.conf' does not exist", m[1], id)
 	}
+	if m := rollbackPath.FindStringSubmatch(m[3]); m != nil && method == http.MethodPost {
+		return s.rollback(v, m[1])
+	}
 	return s.guest(v, method+" "+m[3], form)
 }
 
@@ -95,6 +99,9 @@ func (s *Server) guest(v *VM, call string, form url.Values) (any, error) {
 	}
 	switch call {
 	case "GET /config":
+		if name := form.Get("snapshot"); name != "" {
+			return v.configThen(name)
+		}
 		return s.config(v), nil
 	case "GET /pending":
 		return s.pending(v), nil
@@ -151,7 +158,7 @@ func (s *Server) resources() (all []map[string]any) {
 			if st.Shared {
 				shared = 1
 			}
-			all = append(all, map[string]any{"type": "storage", "id": "storage/" + node + "/" + st.ID, "storage": st.ID, "node": node, "shared": shared, "status": "available"})
+			all = append(all, map[string]any{"type": "storage", "id": "storage/" + node + "/" + st.ID, "storage": st.ID, "node": node, "shared": shared, "status": "available", "plugintype": cmp.Or(st.Kind, "lvmthin")})
 		}
 	}
 	return all

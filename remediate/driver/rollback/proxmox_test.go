@@ -1,0 +1,119 @@
+package rollback_test
+
+import (
+	"net/http"
+	"strings"
+	"testing"
+	"time"
+
+	api "unbrick/inventory/source/proxmox"
+	"unbrick/remediate/driver/drivertest"
+	"unbrick/remediate/driver/proxmox/proxmoxtest"
+	"unbrick/remediate/driver/rollback"
+	"unbrick/remediate/swap/swaptest"
+)
+
+const token = "unbrick@pve!back=5f0c2d9a-0000-4000-8000-000000000001"
+
+// newCluster is one with a machine, 100, that loops, and its snapshot nightly.
+func newCluster(kind string) *proxmoxtest.Server {
+	s := proxmoxtest.New(token)
+	s.AddStorage(proxmoxtest.Storage{ID: "local", Nodes: []string{"pve1"}, Kind: kind})
+	s.Add(proxmoxtest.VM{ID: 100, Name: "WS-0100", Node: "pve1", Running: true, Config: map[string]string{
+		"name": "WS-0100", "ostype": "win11", "efidisk0": "local:vm-100-disk-0,size=4M", "scsi0": "local:vm-100-disk-1,size=64G", "ide2": "none,media=cdrom",
+		"smbios1": "uuid=4c4c4544-0000-4000-8000-000000000100"}})
+	s.Snapshot(100, "nightly")
+	return s
+}
+
+func clusterPlatform(t *testing.T, s *proxmoxtest.Server) (*swaptest.Line, rollback.Platform) {
+	t.Helper()
+	t.Setenv("PROXMOX_VE_API_TOKEN", token)
+	l := swaptest.NewLine(t, swaptest.API{Server: s, Changes: func(r *http.Request) bool { return r.Method != http.MethodGet }})
+	p, err := rollback.Proxmox(rollback.ProxmoxOptions{PerSecond: 1e6, Every: time.Millisecond,
+		Clusters: []api.Access{{Name: "prod", URL: l.URL, Pause: time.Millisecond}}})
+	if err != nil {
+		t.Fatal(err)
+	}
+	return l, p
+}
+
+// count is how often something of that kind became of the machine.
+func count(s *proxmoxtest.Server, of, what string) (n int) {
+	for _, e := range s.Events(of) {
+		if strings.HasPrefix(e, what) {
+			n++
+		}
+	}
+	return n
+}
+
+// TestProxmox passes the suite over a cluster that is played, cut at every request.
+func TestProxmox(t *testing.T) {
+	drivertest.RunRepairer(t, func(t *testing.T) drivertest.Patient {
+		s := newCluster("")
+		l, p := clusterPlatform(t, s)
+		m := machine{platform: p, address: "prod/100",
+			start:     func() { s.Change(100, func(v *proxmoxtest.VM) { v.Running = true }) },
+			snapshots: func() ([]string, string) { s.Settle(); return s.Snapshots(100), s.Config(100)["parent"] },
+			backs:     func() int { return count(s, "guest 100", "went to ") },
+			starts:    func() int { s.Settle(); return count(s, "local:vm-100-disk-1", "started with") }}
+		patient := m.patient(t, "proxmox-rollback")
+		patient.Requests, patient.Cut, patient.Revive, patient.Hang = l.Requests, l.Cut, l.Revive, l.Hang
+		return patient
+	})
+}
+
+// TestProxmoxRefuses: machines of Proxmox VE that must not go back, each told what to do.
+func TestProxmoxRefuses(t *testing.T) {
+	for want, change := range map[string]func(v *proxmoxtest.VM){
+		"is on ZFS, where no snapshot of the present":   nil,
+		"it is locked (backup)\nwait":                   func(v *proxmoxtest.VM) { v.Config["lock"] = "backup" },
+		"the HA manager looks after it":                 func(v *proxmoxtest.VM) { v.HA = "started" },
+		"the machine had other disks then: [\"efidisk0": func(v *proxmoxtest.VM) { v.Config["scsi1"] = "local:vm-100-disk-2" },
+	} {
+		kind := ""
+		if change == nil {
+			kind = "zfspool"
+		}
+		s := newCluster(kind)
+		if change != nil {
+			s.Change(100, change)
+		} else {
+			s.Change(100, func(v *proxmoxtest.VM) { delete(v.Config, "efidisk0") })
+		}
+		_, p := clusterPlatform(t, s)
+		o, target := options(p), paperTarget("r1", 1)
+		target.Route.Address = "100"
+		if _, err := rollback.New(o).Observe(t.Context(), target); err == nil || !strings.Contains(err.Error(), want) {
+			t.Errorf("want %q, got %v", want, err)
+		}
+		if s.Actions() > 0 {
+			t.Errorf("%s: it was touched", want)
+		}
+	}
+}
+
+// TestProxmoxUnseenZFS: where the token may not see that a storage is ZFS, the machine is started
+// as it was when Proxmox refuses.
+func TestProxmoxUnseenZFS(t *testing.T) {
+	s := newCluster("zfspool")
+	s.Deny("/storage/local", "Datastore.Audit")
+	_, p := clusterPlatform(t, s)
+	o, target := options(p), paperTarget("r1", 1)
+	target.Route.Address = "100"
+	d := rollback.New(o)
+	before, err := d.Observe(t.Context(), target)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if _, err := d.Repair(t.Context(), target, nil); err == nil || !strings.Contains(err.Error(), "is not most recent snapshot") {
+		t.Errorf("repair: %v", err)
+	}
+	if err := d.Leave(t.Context(), target, before); err != nil {
+		t.Fatal(err)
+	}
+	if is := s.Config(100); is["running"] != "true" || !strings.HasPrefix(is["parent"], "unbrick-") {
+		t.Errorf("it is %v", is)
+	}
+}
