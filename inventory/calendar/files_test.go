@@ -99,6 +99,10 @@ func TestSites(t *testing.T) {
 			t.Errorf("%+v became %+v", tc.host, h)
 		}
 	}
+	sites, err = calendar.ReadSites("sites.csv", strings.NewReader("site,timezone\nNYC,Eastern Standard Time\n"))
+	if err != nil || sites["nyc"].TimeZone != "America/New_York" {
+		t.Errorf("a Windows name: %+v, %v", sites, err)
+	}
 	_, err = calendar.ReadSites("sites.csv", strings.NewReader("site,country,timezone,opens,slots\nSYD,XX,Sydney,noon,many\nSYD,,,,\n"))
 	for _, want := range []string{`sites.csv:2: column "country": "XX"`, `column "timezone": "Sydney"`, `column "opens": "noon"`, `column "slots": "many"`, `sites.csv:3: column "site": "SYD": is empty or there twice`} {
 		if err == nil || !strings.Contains(err.Error(), want) {

@@ -58,7 +58,7 @@ func (r row) site(cal *Calendar) (Site, error) {
 	var err error
 	s.Country, err = ParseCountry(r.get("country"))
 	check("country", err)
-	_, err = cal.Zone(s.TimeZone)
+	s.TimeZone, err = cal.Check("timezone", s.TimeZone)
 	check("timezone", err)
 	_, err = ParseHours(s.Opens)
 	check("opens", err)

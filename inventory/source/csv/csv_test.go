@@ -89,6 +89,14 @@ func TestSeen(t *testing.T) {
 	}
 }
 
+// TestWindowsZone: what only Windows fills has Windows's names.
+func TestWindowsZone(t *testing.T) {
+	hosts, rows, err := read(t, file(t, "name,timezone\na,W. Europe Standard Time\nb,AUS eastern standard time\nc,Mars Standard Time\n"))
+	if err != nil || len(hosts) != 2 || hosts[0].TimeZone != "Europe/Berlin" || hosts[1].TimeZone != "Australia/Sydney" || len(rows) != 1 {
+		t.Errorf("got %+v, %q, error %v", hosts, rows, err)
+	}
+}
+
 // TestRetired: an export of a CMDB says under many headers that a host is not in use.
 func TestRetired(t *testing.T) {
 	for _, title := range []string{"state", "Install status", "Status", "Life Cycle Stage", "Asset state", "Status Label"} {

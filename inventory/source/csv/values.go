@@ -221,9 +221,9 @@ func setCountry(r *rows, _ *column, v string) (err error) {
 	return err
 }
 
-func setZone(r *rows, _ *column, v string) error {
-	r.host.TimeZone = v
-	_, err := r.zones.Zone(v)
+// setZone takes an IANA name, or Windows's.
+func setZone(r *rows, _ *column, v string) (err error) {
+	r.host.TimeZone, err = r.zones.Check("timezone", v)
 	return err
 }
 
