@@ -147,6 +147,7 @@ type stopRule struct {
 type allow struct {
 	Hibernated  bool `yaml:"hibernated"`
 	DropJournal bool `yaml:"drop_journal"`
+	Rollback    bool `yaml:"rollback"`  // a virtual host may go back to a snapshot: what was written since is lost to it
 	SafeMode    bool `yaml:"safe_mode"` // Windows may be started in Safe Mode, for WinRM, instead of asking for its key
 }
 
@@ -316,11 +317,19 @@ func (c *config) check(file string) error {
 	return nil
 }
 
+// ways are the names of the usual ways in, cheapest first.
+func ways() (names []string) {
+	for _, r := range remediate.DefaultLadder() {
+		names = append(names, r.Way)
+	}
+	return names
+}
+
 func checkLadder(rungs []rung) error {
 	known := map[string]bool{}
 	var names []string
-	for _, r := range remediate.DefaultLadder() {
-		known[r.Way], names = true, append(names, r.Way)
+	for _, way := range append(ways(), rollbackWays()...) {
+		known[way], names = true, append(names, way)
 	}
 	for i, r := range rungs {
 		was, ok := known[r.Way]

@@ -60,12 +60,12 @@ func (s scheduleConfig) check() error {
 			return fmt.Errorf("schedule.roaming: %q: %d is not a country code and how many people go round there, such as AU: 6", country, n)
 		}
 	}
-	ladder := remediate.DefaultLadder()
+	known := append(ways(), rollbackWays()...)
 	for way, n := range s.PerHour {
 		if n < 1 {
 			return fmt.Errorf("schedule.per_hour: %s must be 1 or more", way)
 		}
-		if !slices.ContainsFunc(ladder, func(r remediate.Rung) bool { return r.Way == way }) {
+		if !slices.Contains(known, way) {
 			return fmt.Errorf("schedule.per_hour: no way in is called %q", way)
 		}
 	}
@@ -185,7 +185,7 @@ func (c *config) serves(way string) bool {
 		"libvirt", "ec2", "azure", "gce", "vsphere", "vsphere-iso", "hyperv", "proxmox", "openstack":
 		return true
 	}
-	return false
+	return slices.Contains(rollbackWays(), way)
 }
 
 // held says why a host cannot be treated, as far as that is known without asking an escrow.

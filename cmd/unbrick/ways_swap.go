@@ -4,9 +4,11 @@ import (
 	"context"
 	"crypto/tls"
 	"fmt"
+	"maps"
 	"net"
 	"net/http"
 	"os"
+	"slices"
 	"time"
 
 	"unbrick/inventory"
@@ -22,6 +24,7 @@ import (
 	"unbrick/remediate/driver/libvirt"
 	"unbrick/remediate/driver/openstack"
 	"unbrick/remediate/driver/proxmox"
+	"unbrick/remediate/driver/rollback"
 	"unbrick/remediate/driver/vsphere"
 	"unbrick/remediate/swap"
 	"unbrick/remediate/tlspin"
@@ -117,6 +120,33 @@ func (k *kit) listSwaps(pins tlspin.Records) (map[string]remediate.Driver, error
 			PerHelper: cfg.PerHelper, Snapshot: cfg.Snapshot, Every: every,
 		})
 	}
+	back, err := k.listRollbacks(centers, cfg.clusters(trust))
+	maps.Copy(known, back)
+	return known, err
+}
+
+// rollbackWays are ways in that lose what was written since a snapshot: they are taken only
+// where ladder: names them and allow: says so.
+func rollbackWays() []string {
+	return []string{"libvirt-rollback", "vsphere-rollback", "proxmox-rollback"}
+}
+
+func (k *kit) listRollbacks(centers []*center.Conn, clusters []guests.Access) (map[string]remediate.Driver, error) {
+	nodes, err := rollback.Proxmox(rollback.ProxmoxOptions{Clusters: clusters})
+	if err != nil {
+		return nil, err
+	}
+	known := map[string]remediate.Driver{}
+	for way, p := range map[string]rollback.Platform{
+		"libvirt-rollback": rollback.Libvirt(), "proxmox-rollback": nodes,
+		"vsphere-rollback": rollback.VSphere(rollback.VSphereOptions{Conns: centers}),
+	} {
+		o := rollback.Options{Way: way, Platform: p, Records: k.store, Prober: k.prober, Allowed: k.cfg.Allow.Rollback}
+		if i := k.cfg.incident(); i != nil {
+			o.Before = i.From
+		}
+		known[way] = rollback.New(o)
+	}
 	return known, nil
 }
 
@@ -176,6 +206,9 @@ func pinned(trust tlspin.Policy) http.RoundTripper {
 
 // removal is the command that removes a snapshot.
 func removal(e swap.Entry) string {
+	if slices.Contains(rollbackWays(), e.Way) {
+		return rollback.Removal(e) + "; to have the machine go forward to it again: " + rollback.Forward(e)
+	}
 	for way, says := range map[string]func(swap.Entry) string{
 		"libvirt": libvirt.Removal, "ec2": ec2.Removal, "azure": azure.Removal, "gce": gce.Removal,
 		"vsphere": vsphere.Removal, "hyperv": hyperv.Removal, "proxmox": proxmox.Removal,
