@@ -45,6 +45,9 @@ func (s *Server) aggregated(r *http.Request) (any, *refusal) {
 	}
 	from, _ := strconv.Atoi(strings.TrimPrefix(r.FormValue("pageToken"), "p"))
 	items, keys := Object{"zones/nowhere-a": Object{"warning": Object{"code": "NO_RESULTS_ON_PAGE"}}}, slices.Sorted(maps.Keys(s.instances))
+	if size <= 0 {
+		size = most
+	}
 	size = min(size, 2) // a page may have fewer than it was asked for
 	n := 0
 	for at, key := range keys {

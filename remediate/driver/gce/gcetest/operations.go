@@ -60,17 +60,22 @@ func (s *Server) settle() {
 	}
 }
 
-// wait returns when the operation is done, or before (reference, zoneOperations.wait: it makes
-// no promise, and callers ask again).
-func (s *Server) wait(name string) (any, *refusal) {
+// operation answers at once (reference, zoneOperations.get).
+func (s *Server) operation(name string) (any, *refusal) {
 	i := slices.IndexFunc(s.ops, func(o *operation) bool { return o.name == name })
 	if i < 0 {
 		return nil, notFound(name)
 	}
+	return s.ops[i].show(), nil
+}
+
+// wait returns when the operation is done, or before (reference, zoneOperations.wait: it makes
+// no promise, and callers ask again).
+func (s *Server) wait(name string) (any, *refusal) {
 	for range takes / 2 {
 		s.tick()
 	}
-	return s.ops[i].show(), nil
+	return s.operation(name)
 }
 
 // listOperations knows one filter: what is not done of one resource.
@@ -189,6 +194,11 @@ func (s *Server) attach(r *http.Request, on Object, status string) (func() strin
 	var body Object
 	if err := json.NewDecoder(r.Body).Decode(&body); err != nil {
 		return nil, &refusal{400, "parseError", "Parse Error"}
+	}
+	for field, value := range (Object{"type": "PERSISTENT", "mode": "READ_WRITE"}) { // reference, instances.attachDisk
+		if body[field] == nil {
+			body[field] = value
+		}
 	}
 	source, _ := body["source"].(string)
 	source = source[max(strings.Index(source, "projects/"), 0):]

@@ -90,6 +90,8 @@ func (s *Server) route(r *http.Request, p []string) (any, *refusal) {
 		return s.zoneList(r, p[1])
 	case get && len(p) == 3 && p[2] == "operations":
 		return s.listOperations(r)
+	case get && len(p) == 4 && p[2] == "operations":
+		return s.operation(p[3])
 	case get && len(p) == 4 && p[2] == "instances":
 		return s.found("compute.instances.get", s.instance(p[1], p[3]), full)
 	case get && len(p) == 4 && p[2] == "disks":
