@@ -188,10 +188,13 @@ func (t *treatment) entered() (yes bool, err error) {
 // reasonLength is how much of an error is kept.
 const reasonLength = 1000
 
-// clean makes a text of a driver fit for a table: one line, printable, not endless. The lines of an
-// error are clauses: what is wrong, what to do.
+// clauses makes one line of an error, whose lines say what is wrong and what to do.
+func clauses(text string) string {
+	return strings.ReplaceAll(strings.TrimSpace(text), "\n", "; ")
+}
+
+// clean makes a text of a driver fit for a table: one line, printable, not endless.
 func clean(text string) string {
-	text = strings.ReplaceAll(strings.TrimSpace(text), "\n", "; ")
 	text = strings.Map(func(r rune) rune {
 		if unicode.IsControl(r) {
 			return ' '

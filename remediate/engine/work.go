@@ -45,7 +45,7 @@ func (t *treatment) attend(ctx context.Context, cancelled string, s remediate.St
 	if err != nil {
 		out = t.failure(ctx, s, out, err)
 	}
-	out.Reason, out.Evidence = clean(out.Reason), clean(out.Evidence)
+	out.Reason, out.Evidence = clean(clauses(out.Reason)), clean(out.Evidence)
 	return out, nil
 }
 
