@@ -40,7 +40,7 @@ func (d *Driver) choose(s State) (Snapshot, error) {
 		case strings.HasPrefix(one.Name, ours) || one.Made.IsZero():
 		case !one.Made.Before(d.opt.Before):
 			later++
-		case one.Made.After(best.Made):
+		case !one.Made.Before(best.Made): // of two of one second, that which was made of the other
 			best = one
 		}
 	}

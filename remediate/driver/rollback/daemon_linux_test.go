@@ -4,6 +4,7 @@ import (
 	"os"
 	"strings"
 	"sync"
+	"sync/atomic"
 	"testing"
 
 	lib "github.com/digitalocean/go-libvirt"
@@ -16,12 +17,12 @@ import (
 var shared = sync.OnceValues(libvirttest.Start)
 
 // started says that a test has asked for the daemon, which all share: it takes a second.
-var started bool
+var started atomic.Bool
 
 func TestMain(m *testing.M) {
 	vspheretest.Quiet()
 	code := m.Run()
-	if started {
+	if started.Load() {
 		if d, err := shared(); err == nil {
 			_ = d.Close()
 		}
@@ -32,7 +33,7 @@ func TestMain(m *testing.M) {
 func startDaemon(t *testing.T) *libvirttest.Daemon {
 	t.Helper()
 	testenv.Need(t, "libvirtd", "qemu-system-x86_64")
-	started = true
+	started.Store(true)
 	d, err := shared()
 	if err != nil {
 		t.Fatal(err)

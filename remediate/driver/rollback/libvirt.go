@@ -144,7 +144,7 @@ func (m *domain) busy(p Power) (Power, error) {
 
 // snapshots returns those of the domain, which is defined as now.
 func (m *domain) snapshots(now domainXML) (all []Snapshot, err error) {
-	list, _, err := m.DomainListAllSnapshots(m.dom, 1, 0)
+	list, _, err := m.DomainListAllSnapshots(m.dom, 1, uint32(lib.DomainSnapshotListTopological)) // its times are seconds
 	if err != nil {
 		return nil, m.say("cannot list the snapshots of domain "+m.dom.Name, err)
 	}
@@ -170,7 +170,7 @@ func (m *domain) snapshots(now domainXML) (all []Snapshot, err error) {
 		all = append(all, Snapshot{ID: one.Name, Name: one.Name, Made: time.Unix(x.Created, 0).UTC(),
 			Memory: x.Memory.Kind == "internal", Current: one.Name == current, Refused: x.refused(now)})
 	}
-	slices.SortFunc(all, func(a, b Snapshot) int { return a.Made.Compare(b.Made) })
+	slices.SortStableFunc(all, func(a, b Snapshot) int { return a.Made.Compare(b.Made) })
 	return all, nil
 }
 

@@ -230,7 +230,7 @@ func (m *qemu) snapshots(ctx context.Context, disks []string) (all []Snapshot, e
 		}
 		all = append(all, one)
 	}
-	slices.SortFunc(all, func(a, b Snapshot) int { return a.Made.Compare(b.Made) })
+	slices.SortStableFunc(all, func(a, b Snapshot) int { return a.Made.Compare(b.Made) })
 	return all, nil
 }
 

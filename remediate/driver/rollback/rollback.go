@@ -83,7 +83,7 @@ type State struct {
 	ID        string // of the machine, among all of its kind, however the route is spelt
 	Name      string // for people
 	Power     Power
-	Snapshots []Snapshot
+	Snapshots []Snapshot        // oldest first; of those of one second, each behind what it was made of
 	Refused   string            // why it must not go back to any of them, and what to do; or nothing
 	Remark    map[string]string // for people: what else there is to know
 }

@@ -187,6 +187,9 @@ func TestOnce(t *testing.T) {
 		t.Fatal(err)
 	}
 	n := len(p.did)
+	if rep, err := rollback.New(o).Repair(t.Context(), paperTarget("r1", 1), nil); err != nil || rep.Proof() != nil || len(p.did) != n {
+		t.Errorf("asked again: %v, did %q", err, p.did)
+	}
 	if _, err := rollback.New(o).Repair(t.Context(), paperTarget("r1", 2), nil); err == nil || !strings.Contains(err.Error(), "already, in attempt 1") || len(p.did) != n {
 		t.Errorf("again: %v, did %q", err, p.did)
 	}

@@ -3,7 +3,6 @@ package rollback
 import (
 	"cmp"
 	"context"
-	"errors"
 	"fmt"
 	"net/url"
 	"regexp"
@@ -11,12 +10,9 @@ import (
 	"strings"
 	"time"
 
-	"github.com/vmware/govmomi/fault"
-	"github.com/vmware/govmomi/task"
 	"github.com/vmware/govmomi/vim25"
 	"github.com/vmware/govmomi/vim25/methods"
 	"github.com/vmware/govmomi/vim25/mo"
-	"github.com/vmware/govmomi/vim25/soap"
 	"github.com/vmware/govmomi/vim25/types"
 
 	source "unbrick/inventory/source/vsphere"
@@ -109,30 +105,9 @@ func (m *virtual) Close() error { return nil }
 
 // Look implements Machine.
 func (m *virtual) Look(ctx context.Context) (s State, err error) {
-	all, err := source.Collect(ctx, m.Client, types.PropertyFilterSpec{
-		ObjectSet: []types.ObjectSpec{{Obj: m.ref, SelectSet: []types.BaseSelectionSpec{&types.TraversalSpec{Type: "VirtualMachine", Path: "recentTask"}}}},
-		PropSet: []types.PropertySpec{{Type: "Task", PathSet: []string{"info.state", "info.entity"}},
-			{Type: "VirtualMachine", PathSet: []string{"name", "summary.config.instanceUuid", "runtime.powerState", "runtime.connectionState",
-				"snapshot", "config.hardware.device", "config.flags", "config.ftInfo"}}}})
+	vm, busy, err := m.see(ctx)
 	if err != nil {
-		return s, said(ctx, "cannot read virtual machine "+m.ref.Value, err)
-	}
-	var vm mo.VirtualMachine
-	busy := false
-	for _, o := range all {
-		if o.Obj == m.ref {
-			err = mo.LoadObjectContent([]types.ObjectContent{o}, &vm)
-		} else {
-			var t mo.Task
-			err = mo.LoadObjectContent([]types.ObjectContent{o}, &t)
-			busy = busy || t.Info.Entity != nil && *t.Info.Entity == m.ref && (t.Info.State == types.TaskInfoStateRunning || t.Info.State == types.TaskInfoStateQueued)
-		}
-		if err != nil {
-			return s, said(ctx, "cannot read "+o.Obj.Value, err)
-		}
-	}
-	if vm.Config == nil || vm.Runtime.ConnectionState != types.VirtualMachineConnectionStateConnected {
-		return s, &remediate.RetryError{After: 30 * time.Second, Err: fmt.Errorf("virtual machine %s is %s for vCenter: look at the ESXi host that has it, and its datastore", cmp.Or(vm.Name, m.ref.Value), vm.Runtime.ConnectionState)}
+		return s, err
 	}
 	s = State{ID: "vsphere " + vm.Summary.Config.InstanceUuid, Name: vm.Name, Power: Off, Refused: refused(vm)}
 	switch {
@@ -145,6 +120,34 @@ func (m *virtual) Look(ctx context.Context) (s State, err error) {
 		s.Snapshots, err = m.snapshots(ctx, vm)
 	}
 	return s, err
+}
+
+// see reads the machine, and whether a task is at work on it, in one request.
+func (m *virtual) see(ctx context.Context) (vm mo.VirtualMachine, busy bool, err error) {
+	all, err := source.Collect(ctx, m.Client, types.PropertyFilterSpec{
+		ObjectSet: []types.ObjectSpec{{Obj: m.ref, SelectSet: []types.BaseSelectionSpec{&types.TraversalSpec{Type: "VirtualMachine", Path: "recentTask"}}}},
+		PropSet: []types.PropertySpec{{Type: "Task", PathSet: []string{"info.state", "info.entity"}},
+			{Type: "VirtualMachine", PathSet: []string{"name", "summary.config.instanceUuid", "runtime.powerState", "runtime.connectionState",
+				"snapshot", "config.hardware.device", "config.flags", "config.ftInfo"}}}})
+	if err != nil {
+		return vm, false, said(ctx, "cannot read virtual machine "+m.ref.Value, err)
+	}
+	for _, o := range all {
+		if o.Obj == m.ref {
+			err = mo.LoadObjectContent([]types.ObjectContent{o}, &vm)
+		} else {
+			var t mo.Task
+			err = mo.LoadObjectContent([]types.ObjectContent{o}, &t)
+			busy = busy || t.Info.Entity != nil && *t.Info.Entity == m.ref && (t.Info.State == types.TaskInfoStateRunning || t.Info.State == types.TaskInfoStateQueued)
+		}
+		if err != nil {
+			return vm, busy, said(ctx, "cannot read "+o.Obj.Value, err)
+		}
+	}
+	if vm.Config == nil || vm.Runtime.ConnectionState != types.VirtualMachineConnectionStateConnected {
+		err = &remediate.RetryError{After: 30 * time.Second, Err: fmt.Errorf("virtual machine %s is %s for vCenter: look at the ESXi host that has it, and its datastore", cmp.Or(vm.Name, m.ref.Value), vm.Runtime.ConnectionState)}
+	}
+	return vm, busy, err
 }
 
 // snapshots returns those of the machine, oldest first.
@@ -178,7 +181,7 @@ func (m *virtual) snapshots(ctx context.Context, vm mo.VirtualMachine) (all []Sn
 			all[i].Refused = fmt.Sprintf("the machine had disks then at %v, and now at %v: vSphere would take off what was added since\nmake them the same again, or go back by hand", then, now)
 		}
 	}
-	slices.SortFunc(all, func(a, b Snapshot) int { return a.Made.Compare(b.Made) })
+	slices.SortStableFunc(all, func(a, b Snapshot) int { return a.Made.Compare(b.Made) })
 	return all, nil
 }
 
@@ -222,97 +225,4 @@ func refused(vm mo.VirtualMachine) string {
 		}
 	}
 	return ""
-}
-
-// Do implements Machine. It waits for the task: its error is nowhere else.
-func (m *virtual) Do(ctx context.Context, step Step, snapshot string) (err error) {
-	var task types.ManagedObjectReference
-	switch step {
-	case Stop:
-		var res *types.PowerOffVM_TaskResponse
-		if res, err = methods.PowerOffVM_Task(ctx, m.Client, &types.PowerOffVM_Task{This: m.ref}); err == nil {
-			task = res.Returnval
-		}
-	case Start:
-		var res *types.PowerOnVM_TaskResponse
-		if res, err = methods.PowerOnVM_Task(ctx, m.Client, &types.PowerOnVM_Task{This: m.ref}); err == nil {
-			task = res.Returnval
-		}
-	case Keep:
-		var res *types.CreateSnapshot_TaskResponse
-		if res, err = methods.CreateSnapshot_Task(ctx, m.Client, &types.CreateSnapshot_Task{
-			This: m.ref, Name: snapshot, Description: "by unbrick, before it went back to an older one"}); err == nil {
-			task = res.Returnval
-		}
-	case Back:
-		var res *types.RevertToSnapshot_TaskResponse
-		if res, err = methods.RevertToSnapshot_Task(ctx, m.Client, &types.RevertToSnapshot_Task{
-			This: types.ManagedObjectReference{Type: "VirtualMachineSnapshot", Value: snapshot}, SuppressPowerOn: types.NewBool(true)}); err == nil {
-			task = res.Returnval
-		}
-	default:
-		return fmt.Errorf("vSphere knows no step %q", step)
-	}
-	if err == nil {
-		err = m.await(ctx, task)
-	}
-	return said(ctx, fmt.Sprintf("cannot %s %s", step, m.ref.Value), err)
-}
-
-// await waits for a task to end, and returns its error. A task that the server has forgotten
-// has ended: how, a look at the machine says.
-func (m *virtual) await(ctx context.Context, ref types.ManagedObjectReference) error {
-	for wait := m.poll / 8; ; wait = min(2*wait, m.poll) {
-		all, err := source.Collect(ctx, m.Client, types.PropertyFilterSpec{
-			ObjectSet: []types.ObjectSpec{{Obj: ref}}, PropSet: []types.PropertySpec{{Type: "Task", PathSet: []string{"info"}}}})
-		if err != nil || len(all) == 0 {
-			return err
-		}
-		var t mo.Task
-		if err := mo.LoadObjectContent(all, &t); err != nil {
-			return err
-		}
-		switch t.Info.State {
-		case types.TaskInfoStateSuccess:
-			return nil
-		case types.TaskInfoStateError:
-			return task.Error{LocalizedMethodFault: t.Info.Error}
-		}
-		select {
-		case <-time.After(wait):
-		case <-ctx.Done():
-			return context.Cause(ctx)
-		}
-	}
-}
-
-// said puts an error of vSphere into words: one that may pass is a *remediate.RetryError.
-func said(ctx context.Context, what string, err error) error {
-	if err == nil {
-		return nil
-	}
-	if ctx.Err() != nil {
-		return fmt.Errorf("%s: %w", what, context.Cause(ctx))
-	}
-	var no *types.NoPermission
-	if _, is := fault.As(err, &no); is && !fault.Is(err, &types.NotAuthenticated{}) {
-		return fmt.Errorf("%s: the account lacks the privilege %s: give it a role that has it, with propagation", what, no.PrivilegeId)
-	}
-	wrapped := fmt.Errorf("%s: %w", what, err)
-	for _, f := range []types.BaseMethodFault{&types.TaskInProgress{}, &types.ResourceInUse{}, &types.ConcurrentAccess{}, &types.InvalidPowerState{},
-		&types.HostCommunication{}, &types.HostConnectFault{}, &types.Timedout{}, &types.NotAuthenticated{}, &types.FileLocked{}} {
-		if fault.Is(err, f) {
-			return &remediate.RetryError{After: 15 * time.Second, Err: wrapped}
-		}
-	}
-	var asTask task.Error
-	if errors.As(err, &asTask) {
-		return wrapped
-	}
-	for ; err != nil; err = errors.Unwrap(err) {
-		if soap.IsSoapFault(err) || soap.IsVimFault(err) {
-			return wrapped
-		}
-	}
-	return &remediate.RetryError{After: 10 * time.Second, Err: wrapped}
 }

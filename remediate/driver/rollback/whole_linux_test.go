@@ -170,7 +170,7 @@ func TestWholeWay(t *testing.T) {
 			if err != nil {
 				t.Fatal(err)
 			}
-			g.says(t, "STOP", 2)
+			g.says(t, "STOP", 1)
 		})
 	}
 }
