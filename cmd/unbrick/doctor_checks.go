@@ -71,7 +71,7 @@ func (p *patient) keys() {
 	}
 	sources, err := openKeys(p.c, p.cfg)
 	if err != nil {
-		p.missing("keys", "", err)
+		p.missing("keys", "keys: and escrows: of the configuration say where they are", err)
 		return
 	}
 	for _, s := range sources {

@@ -1,6 +1,7 @@
 package main
 
 import (
+	"cmp"
 	"errors"
 	"fmt"
 	"os"
@@ -41,7 +42,7 @@ func fix(c *cli.Context) error {
 	}
 	h, err := hostNamed(fleet, args[0])
 	if err != nil {
-		return err
+		return cmp.Or(notInUse(cfg, args[0]), err)
 	}
 	one := &inventory.Fleet{Summary: fleet.Summary, Hosts: []inventory.Host{h}}
 	one.Digest = "host " + h.Name // the rest of the file may change meanwhile

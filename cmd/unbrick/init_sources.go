@@ -18,6 +18,7 @@ func (b *blueprint) source() {
 	switch kind := a["source"]; kind {
 	case "ansible":
 		b.line("  - kind: ansible\n    file: %s", quoted(a["file"]))
+		b.line("    # fields: {site: datacenter}   # variables; unbrick_site and the like count by themselves")
 	case "servicenow":
 		b.line("  # Least right: a role that may read the table, such as cmdb_read.")
 		b.line("  - kind: servicenow\n    url: %s\n    user: %s\n    password: %s", quoted(a["url"]), quoted(user), b.secret("servicenow", "password of "+user))

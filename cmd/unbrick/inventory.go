@@ -201,6 +201,16 @@ func parseOnly(selector string) (*inventory.Selector, error) {
 	return sel, hinted(err, "write --only 'site == \"SYD\" && tier == \"critical\"', or --only 'site=SYD,AKL tier=critical'")
 }
 
+// notInUse says of a host that the inventory has and nobody uses that it is never touched.
+func notInUse(cfg *config, name string) error {
+	for _, h := range cfg.unused {
+		if inventory.SameName(h.Name, name) {
+			return usage("correct it where the host is listed if that is not so; unbrick inventory show says where", "%s is %s: it is never touched", h.Name, h.State)
+		}
+	}
+	return nil
+}
+
 // hostNamed returns the host of that name, in any case.
 func hostNamed(fleet *inventory.Fleet, name string) (inventory.Host, error) {
 	for _, h := range fleet.Hosts {

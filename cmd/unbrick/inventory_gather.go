@@ -34,7 +34,7 @@ func openSaved(cfg *config) (*saved.Fleet, error) {
 	if errors.Is(err, fs.ErrNotExist) {
 		return nil, nil
 	}
-	return f, hinted(err, "fleet: in unbrick.yaml names another")
+	return f, hinted(err, "unbrick inventory import makes it anew; fleet: in unbrick.yaml names another")
 }
 
 // A gathering is the rows of all sources in one place: what they say now and, of those that
