@@ -45,7 +45,15 @@ func (b *BMC) slot(c call, at string, m *medium) reply {
 	actions := !b.model.PatchInsert && !m.slot.NoURL
 	switch {
 	case len(c.parts) == 4 && c.Method == http.MethodGet:
-		return b.tagged(c, b.medium(at, m))
+		r := b.tagged(c, b.medium(at, m))
+		if r.header == nil {
+			r.header = http.Header{}
+		}
+		r.header.Set("Allow", "GET, HEAD") // DSP0266, "Response headers": which methods there are for it
+		if b.model.PatchInsert && !m.slot.NoURL {
+			r.header.Set("Allow", "GET, HEAD, PATCH")
+		}
+		return r
 	case len(c.parts) == 4 && c.Method == http.MethodPatch:
 		if actions || m.slot.NoURL {
 			return notAllowed()
