@@ -16,14 +16,30 @@ const ours = "unbrick-"
 // allowed says why nothing goes back, whatever snapshots there are.
 func (d *Driver) allowed(h inventory.Host) error {
 	switch {
-	case h.Tier == inventory.Dependency:
-		return fmt.Errorf("%s is of the tier dependency and is not rolled back: on a domain controller that breaks replication without a word (USN rollback)\nrepair it by another way in, or restore it by a backup that knows Active Directory", h.Name)
+	case controller(h):
+		return fmt.Errorf("%s is or may be a domain controller (it is of the tier dependency, or a source calls it one) and is not rolled back: that breaks replication without a word (USN rollback)\nrepair it by another way in, or restore it by a backup that knows Active Directory", h.Name)
 	case !d.opt.Allowed:
 		return fmt.Errorf("%s is not rolled back: that loses what was written since, and was not allowed\nif it may be lost, write allow: {rollback: true} into unbrick.yaml", h.Name)
 	case d.opt.Before.IsZero():
 		return fmt.Errorf("%s is not rolled back: which of its snapshots are older than the incident is not known\nwrite incident: {from: …} into unbrick.yaml", h.Name)
 	}
 	return nil
+}
+
+// controller says whether a host may be a domain controller: by its tier, by what another source
+// has for that, or by where it stands in Active Directory ("OU=Domain Controllers,…").
+func controller(h inventory.Host) bool {
+	if h.Tier == inventory.Dependency {
+		return true
+	}
+	for _, text := range h.Labels {
+		if strings.Contains(strings.ToLower(text), "domain controller") {
+			return true
+		}
+	}
+	return slices.ContainsFunc(h.Conflicts, func(c inventory.Conflict) bool {
+		return c.Field == "tier" && slices.ContainsFunc(c.Says, func(s inventory.Said) bool { return s.Value == inventory.Dependency.String() })
+	})
 }
 
 // choose returns the newest snapshot that was made before the incident, if the machine may go

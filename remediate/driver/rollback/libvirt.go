@@ -55,6 +55,9 @@ func (libvirt) Reach(ctx context.Context, t remediate.Target) (Machine, error) {
 func parseURI(address string) (*url.URL, string, error) {
 	const hint = "write qemu+unix:///system?name=DOMAIN or qemu://HYPERVISOR/DOMAIN"
 	u, err := url.Parse(address)
+	if err == nil {
+		address = u.Redacted()
+	}
 	if err != nil || u.Scheme == "" || u.User != nil || u.Opaque != "" {
 		return nil, "", fmt.Errorf("%q is no address of a libvirt domain\n%s", address, hint)
 	}

@@ -67,18 +67,23 @@ func TestProxmox(t *testing.T) {
 // TestProxmoxRefuses: machines of Proxmox VE that must not go back, each told what to do.
 func TestProxmoxRefuses(t *testing.T) {
 	for want, change := range map[string]func(v *proxmoxtest.VM){
-		"is on ZFS, where no snapshot of the present":   nil,
-		"it is locked (backup)\nwait":                   func(v *proxmoxtest.VM) { v.Config["lock"] = "backup" },
-		"the HA manager looks after it":                 func(v *proxmoxtest.VM) { v.HA = "started" },
-		"the machine had other disks then: [\"efidisk0": func(v *proxmoxtest.VM) { v.Config["scsi1"] = "local:vm-100-disk-2" },
+		"is on ZFS, where no snapshot of the present":                                     nil,
+		"is not rolled back to ram of 2023-11-14 22:13:20 UTC: it has the memory of then": nil,
+		"it is locked (backup)\nwait":                                                     func(v *proxmoxtest.VM) { v.Config["lock"] = "backup" },
+		"the HA manager looks after it":                                                   func(v *proxmoxtest.VM) { v.HA = "started" },
+		"the machine had other disks then: [\"efidisk0":                                   func(v *proxmoxtest.VM) { v.Config["scsi1"] = "local:vm-100-disk-2" },
 	} {
 		kind := ""
-		if change == nil {
+		if strings.Contains(want, "ZFS") {
 			kind = "zfspool"
 		}
 		s := newCluster(kind)
 		if change != nil {
 			s.Change(100, change)
+		} else if kind == "" {
+			s.Change(100, func(v *proxmoxtest.VM) { v.Config["vmstate"] = "local:vm-100-state-ram" })
+			s.Snapshot(100, "ram")
+			s.Change(100, func(v *proxmoxtest.VM) { delete(v.Config, "vmstate") })
 		} else {
 			s.Change(100, func(v *proxmoxtest.VM) { delete(v.Config, "efidisk0") })
 		}

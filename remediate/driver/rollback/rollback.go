@@ -21,8 +21,8 @@
 // Domain controllers, whatever is allowed: replication with the others breaks without a word
 // when one goes back in time (USN rollback), see "Safely virtualizing Active Directory Domain
 // Services (AD DS)", https://learn.microsoft.com/windows-server/identity/ad-ds/introduction-to-active-directory-domain-services-ad-ds-virtualization-level-100.
-// That the host is none is known by its tier: dependency is refused as a whole. Clusters and
-// databases that replicate have troubles of the same kind and do not say what they are: the
+// That a host may be one is known by its tier, dependency, and by what sources call it. Clusters
+// and databases that replicate have troubles of the same kind and do not say what they are: the
 // posture warns.
 //
 // That a snapshot is older than the incident is by the clock of the hypervisor.

@@ -121,7 +121,13 @@ func TestWhich(t *testing.T) {
 // TestRefusals: nothing is done to a machine that must not go back, by Repair either.
 func TestRefusals(t *testing.T) {
 	for want, change := range map[string]func(p *paper, o *rollback.Options, h *inventory.Host){
-		"USN rollback":                      func(_ *paper, _ *rollback.Options, h *inventory.Host) { h.Tier = inventory.Dependency },
+		"USN rollback": func(_ *paper, _ *rollback.Options, h *inventory.Host) { h.Tier = inventory.Dependency },
+		"may be a domain controller": func(_ *paper, _ *rollback.Options, h *inventory.Host) {
+			h.Labels = map[string]string{"ou": "OU=Domain Controllers,DC=corp,DC=example"}
+		},
+		"a source calls it one": func(_ *paper, _ *rollback.Options, h *inventory.Host) {
+			h.Conflicts = []inventory.Conflict{{Field: "tier", Says: []inventory.Said{{Value: "normal"}, {Value: "dependency"}}}}
+		},
 		"allow: {rollback: true}":           func(_ *paper, o *rollback.Options, _ *inventory.Host) { o.Allowed = false },
 		"incident: {from: …}":               func(_ *paper, o *rollback.Options, _ *inventory.Host) { o.Before = time.Time{} },
 		"its memory was saved":              func(p *paper, _ *rollback.Options, _ *inventory.Host) { p.state.Refused = "its memory was saved" },
@@ -288,5 +294,32 @@ func TestUp(t *testing.T) {
 	var retry *remediate.RetryError
 	if _, err := rollback.New(o).Repair(t.Context(), paperTarget("r1", 1), nil); !errors.As(err, &retry) || len(p.did) > 0 {
 		t.Errorf("%v, did %q", err, p.did)
+	}
+}
+
+// TestAddresses: what is no address of a machine is told with one that is.
+func TestAddresses(t *testing.T) {
+	nodes, err := rollback.Proxmox(rollback.ProxmoxOptions{})
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, c := range []struct {
+		platform      rollback.Platform
+		address, want string
+	}{
+		{rollback.Libvirt(), "WS-1", "write qemu+unix:///system?name=DOMAIN"},
+		{rollback.Libvirt(), "qemu:///system", "names no domain\nwrite"},
+		{rollback.Libvirt(), "qemu://hv1/WS-1?name=WS-2", "names two domains\nwrite"},
+		{rollback.Libvirt(), "qemu://root:secret@hv1/WS-1", "is no address"},
+		{rollback.VSphere(rollback.VSphereOptions{}), "vc1/DC1/vm/WS-1", "vc1 is no vCenter or ESXi host"},
+		{nodes, "prod/WS-1", "write CLUSTER/VMID"},
+		{nodes, "prod/100", `no cluster "prod"`},
+	} {
+		target := paperTarget("r1", 1)
+		target.Route.Address = c.address
+		_, err := rollback.New(options(c.platform)).Observe(t.Context(), target)
+		if err == nil || !strings.Contains(err.Error(), c.want) || strings.Contains(err.Error(), "secret") {
+			t.Errorf("%s: want %q, got %v", c.address, c.want, err)
+		}
 	}
 }

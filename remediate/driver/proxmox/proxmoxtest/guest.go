@@ -172,7 +172,11 @@ func (s *Server) snapshot(v *VM, form url.Values) (any, error) {
 func (s *Server) listSnapshots(v *VM) []map[string]any {
 	all := []map[string]any{{"name": "current", "description": "You are here!", "parent": v.Config["parent"]}}
 	for _, name := range v.snapshots {
-		all = append(all, map[string]any{"name": name, "snaptime": 1700000000})
+		row := map[string]any{"name": name, "snaptime": 1700000000, "vmstate": 0}
+		if v.kept[name]["vmstate"] != "" { // the volume that has the memory
+			row["vmstate"] = 1
+		}
+		all = append(all, row)
 	}
 	if v.snapping != "" && !slices.Contains(v.snapshots, v.snapping) {
 		all = append(all, map[string]any{"name": v.snapping, "snapstate": "prepare"})
