@@ -49,6 +49,9 @@ func (b *box) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	}
 	limit, _ := strconv.Atoi(q.Get("limit"))
 	offset, _ := strconv.Atoi(q.Get("offset"))
+	if limit <= 0 { // 0 is as many as there may be
+		limit = b.most
+	}
 	limit = min(limit, b.most)
 	end := min(offset+limit, len(all))
 	answer := map[string]any{"count": len(all), "next": nil, "results": all[offset:end]}
