@@ -69,6 +69,15 @@ func (b *Builder) buckets(s *siteDraft, f *Fleet) []int32 {
 	}
 	out.dues = min(out.dues, math.MaxUint8+1)
 	out.ends = int32(len(f.lanes))
+	for l := out.lanes; l < out.ends; l++ { // cohorts are by way: these are side by side
+		if f.cohorts[f.lanes[l].cohort].pool != Hands {
+			continue
+		}
+		if out.hand == out.handTo {
+			out.hand = l
+		}
+		out.handTo = l + 1
+	}
 	places := make([]int32, len(keys))
 	for i, k := range keys {
 		places[i] = find(k)

@@ -74,10 +74,14 @@ func NewBuilder(o Options) *Builder {
 // returns false if the host cannot be treated: that is counted at its site. index is the
 // caller's own number of the host.
 func (b *Builder) Add(host *inventory.Host, index int) bool {
-	h := *host
-	b.opts.Sites.Fill(&h)
+	h := host
+	if len(b.opts.Sites) > 0 {
+		filled := *host
+		b.opts.Sites.Fill(&filled)
+		h = &filled
+	}
 	s := b.site(Place{Site: h.Site, Country: h.Country, Region: h.Region, Zone: h.TimeZone})
-	open := b.opening(s, b.opts.Calendar.PlaceOf(&h))
+	open := b.opening(s, b.opts.Calendar.PlaceOf(h))
 	for _, n := range open.Notes {
 		b.notes[n]++
 	}
@@ -86,10 +90,10 @@ func (b *Builder) Add(host *inventory.Host, index int) bool {
 	} else if s.first.At.IsZero() || open.At.Before(s.first.At) {
 		s.first = *open
 	}
-	ways := b.opts.Ladder.Ways(h)
+	ways := b.opts.Ladder.Ways(*h)
 	why := ""
 	if b.opts.Held != nil {
-		why = b.opts.Held(&h)
+		why = b.opts.Held(h)
 	}
 	if why == "" && len(ways) == 0 {
 		why = "no way in"
@@ -101,8 +105,8 @@ func (b *Builder) Add(host *inventory.Host, index int) bool {
 		s.Held[why]++
 		return false
 	}
-	p := pile{chain: b.chainOf(b.opts.Model(&h), ways), tier: h.Tier, class: noService, always: open.Always, due: open.At}
-	if c := b.opts.Service(&h); c > 0 && c < noService {
+	p := pile{chain: b.chainOf(b.opts.Model(h), ways), tier: h.Tier, class: noService, always: open.Always, due: open.At}
+	if c := b.opts.Service(h); c > 0 && c < noService {
 		p.class = uint8(c)
 	}
 	i := s.add(p, 1)
@@ -112,7 +116,7 @@ func (b *Builder) Add(host *inventory.Host, index int) bool {
 			m.group = b.token("group " + h.Group)
 		}
 		for _, r := range ways {
-			if net := remediate.Subnet(h, r); net != "" && m.subnet == 0 && b.opts.Limits.PerSubnet > 0 {
+			if net := remediate.Subnet(*h, r); net != "" && m.subnet == 0 && b.opts.Limits.PerSubnet > 0 {
 				m.subnet = b.token("subnet " + net) // of its controller: there is one
 			}
 		}

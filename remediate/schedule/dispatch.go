@@ -61,6 +61,7 @@ type wayState struct {
 // A pool is places, and the lanes that want them.
 type pool struct {
 	cap, busy int32
+	site      int32 // whose people they are, who work nowhere else; -1: there are heaps
 	heaps     []heapOf
 }
 
@@ -90,6 +91,14 @@ func NewDispatcher(f *Fleet, rule Rule) *Dispatcher {
 	}
 	for i := range d.cohortsAt {
 		d.cohortsAt[i].cap = math.MaxInt32
+	}
+	for i := range d.pools {
+		d.pools[i].site = -1
+	}
+	for s := range f.sites {
+		if f.sites[s].alone {
+			d.pools[2+f.sites[s].people].site = int32(s)
+		}
 	}
 	d.pools[0].cap, d.pools[1].cap = int32(f.limits.Slots), int32(f.limits.Cloud)
 	for i, p := range f.people {

@@ -148,6 +148,7 @@ type site struct {
 	people       int32
 	alone        bool  // its people work nowhere else: their pool keeps the cap
 	lanes, ends  int32 // its lanes
+	hand, handTo int32 // those of them that people treat
 	dues         int   // different ones
 	trip         float64
 	gate         bool // its dependency tier comes first: those of it that can be treated

@@ -65,6 +65,9 @@ func (d *Dispatcher) rekeyLane(l int32, k key) {
 // those whose site gets full later, [Dispatcher.bestOf] takes out what comes to the top.
 func (d *Dispatcher) place(l int32) {
 	ln := &d.lanes[l]
+	if d.sites[ln.site].alone && d.cohorts[ln.cohort].pool == Hands {
+		return // they are in no heap
+	}
 	if d.heads[l] < 0 || d.shut[l] || !d.room(ln.site, &d.cohorts[ln.cohort]) {
 		d.sink(l)
 		return

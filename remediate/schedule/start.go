@@ -63,11 +63,12 @@ func (d *Dispatcher) bestOf(pool int, now float64) int32 {
 	if p.busy >= p.cap {
 		return best
 	}
+	if p.site >= 0 {
+		return d.bestAt(p.site, now)
+	}
 	for i := range p.heaps {
 		h := &p.heaps[i]
-		c := &d.cohortsAt[h.cohort]
-		w := &d.waysAt[d.cohorts[h.cohort].way]
-		if c.fly >= c.cap || w.fly >= w.cap || w.next > now {
+		if !d.open(h.cohort, now) {
 			continue
 		}
 		for len(h.lanes) > 0 && (best < 0 || d.before(h.lanes[0], best)) {
@@ -79,6 +80,28 @@ func (d *Dispatcher) bestOf(pool int, now float64) int32 {
 		}
 	}
 	return best
+}
+
+// bestAt returns the lane that goes next with the people of a site; -1 if none may. There are few:
+// to look at them all costs less than to keep them in heaps.
+func (d *Dispatcher) bestAt(s int32, now float64) int32 {
+	best := int32(-1)
+	if !d.atWork(s) {
+		return best
+	}
+	for l := d.sites[s].hand; l < d.sites[s].handTo; l++ {
+		if d.heads[l] >= 0 && !d.shut[l] && (best < 0 || d.before(l, best)) && d.open(d.lanes[l].cohort, now) {
+			best = l
+		}
+	}
+	return best
+}
+
+// open says whether the caps of a cohort and its way leave room for one more.
+func (d *Dispatcher) open(cohort int32, now float64) bool {
+	c := &d.cohortsAt[cohort]
+	w := &d.waysAt[d.cohorts[cohort].way]
+	return c.fly < c.cap && w.fly < w.cap && w.next <= now
 }
 
 // begin takes a host of the bucket at the head of a lane.

@@ -114,7 +114,7 @@ func shorten(v string) string {
 
 // absent says that an export wrote a word where it had no value.
 func absent(v string) bool {
-	if len(v) > len("(empty)") {
+	if v == "" || len(v) > len("(empty)") || strings.IndexByte("-nN(", v[0]) < 0 {
 		return false
 	}
 	for _, word := range [...]string{"-", "--", "n/a", "none", "null", "(null)", "(empty)"} {
@@ -145,8 +145,25 @@ func clean(v string) error {
 
 // setName is called for an empty cell too: a row without a name is no host.
 func setName(r *rows, _ *column, v string) (err error) {
+	if plainName(v) {
+		r.host.Name = v
+		return nil
+	}
 	r.host.Name, err = inventory.ParseName(v)
 	return err
+}
+
+// plainName says that a name is as most are, and right: letters, digits and hyphens.
+func plainName(v string) bool {
+	if v == "" || len(v) > 63 || v[0] == '-' {
+		return false
+	}
+	for i := range len(v) {
+		if c := v[i]; c != '-' && (c < '0' || c > '9') && (c < 'A' || c > 'Z') && (c < 'a' || c > 'z') {
+			return false
+		}
+	}
+	return true
 }
 
 // setSerial puts aside what stands for "no serial number". Taken as one it would make a single
