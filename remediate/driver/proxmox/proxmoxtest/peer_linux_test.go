@@ -29,7 +29,7 @@ def refused(call, *args, **kwargs):
     except ResourceException as e:
         return e.status_code
 
-print(*sorted((r['vmid'], r['name'], r['node']) for r in api.cluster.resources.get() if r['type'] == 'qemu'))
+print(*sorted((r['vmid'], r['name'], r['node']) for r in api.cluster.resources.get(type='vm')), [r['storage'] for r in api.cluster.resources.get(type='storage')], refused(api.cluster.resources.get, type='qemu'))
 host, helper = api.nodes('pve1').qemu(100), api.nodes('pve1').qemu(900)
 print(task('pve1', host.status.stop.post()), host.status.current.get()['status'])
 print(task('pve1', host.snapshot.post(snapname='before', description='a & b = c')), sorted(s['name'] for s in host.snapshot.get()))
@@ -63,7 +63,7 @@ func TestProxmoxer(t *testing.T) {
 	cmd := exec.CommandContext(t.Context(), python, "-W", "ignore", "-c", proxmoxer, strings.TrimPrefix(server.URL, "https://"), "unbrick@pve", "night", "12345678-90ab-cdef")
 	cmd.Env = []string{"HOME=" + t.TempDir(), "PATH=/usr/bin:/bin", "NO_PROXY=*"}
 	out, err := cmd.CombinedOutput()
-	const want = `(100, 'WS-100', 'pve1') (900, 'helper', 'pve1')
+	const want = `(100, 'WS-100', 'pve1') (900, 'helper', 'pve1') ['local-lvm'] 400
 OK stopped
 OK ['before', 'current']
 local-lvm:vm-100-disk-0,size=64G order=scsi0

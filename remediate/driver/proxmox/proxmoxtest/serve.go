@@ -63,7 +63,7 @@ var taskPath = regexp.MustCompile(`^/nodes/([^/]+)/tasks(/[^/]+/status)?$`)
 // route answers one call of the API.
 func (s *Server) route(method, path string, form url.Values) (any, error) {
 	if path == "/cluster/resources" && method == http.MethodGet {
-		return s.resources(), nil
+		return s.resources(form.Get("type"))
 	}
 	if m := taskPath.FindStringSubmatch(path); m != nil && method == http.MethodGet {
 		return s.listTasks(m[1], m[2], form)
@@ -128,11 +128,14 @@ func (s *Server) allowed(path, privilege string) error {
 }
 
 // resources leaves out what the token may not see, without a word (API viewer,
-// /cluster/resources).
-func (s *Server) resources() (all []map[string]any) {
-	all = []map[string]any{}
+// /cluster/resources). It may be asked for one kind.
+func (s *Server) resources(kind string) (any, error) {
+	if !slices.Contains([]string{"", "vm", "storage", "node", "sdn"}, kind) {
+		return nil, invalid("type", "value '"+kind+"' does not have a value in the enumeration 'vm, storage, node, sdn'")
+	}
+	all := []map[string]any{}
 	for _, v := range s.vms {
-		if s.missing[fmt.Sprintf("/vms/%d VM.Audit", v.ID)] {
+		if kind != "" && kind != "vm" || s.missing[fmt.Sprintf("/vms/%d VM.Audit", v.ID)] {
 			continue
 		}
 		row := map[string]any{"type": "qemu", "id": fmt.Sprintf("qemu/%d", v.ID), "vmid": v.ID, "name": v.Name, "node": v.Node, "status": v.shown, "template": 0}
@@ -151,7 +154,7 @@ func (s *Server) resources() (all []map[string]any) {
 	}
 	for _, st := range s.storages {
 		for _, node := range st.Nodes {
-			if s.missing["/storage/"+st.ID+" Datastore.Audit"] {
+			if kind != "" && kind != "storage" || s.missing["/storage/"+st.ID+" Datastore.Audit"] {
 				continue
 			}
 			shared := 0
@@ -161,7 +164,7 @@ func (s *Server) resources() (all []map[string]any) {
 			all = append(all, map[string]any{"type": "storage", "id": "storage/" + node + "/" + st.ID, "storage": st.ID, "node": node, "shared": shared, "status": "available", "plugintype": cmp.Or(st.Kind, "lvmthin")})
 		}
 	}
-	return all
+	return all, nil
 }
 
 // listTasks answers for the tasks that are at work, or for one (API viewer,
