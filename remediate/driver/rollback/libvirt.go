@@ -55,10 +55,11 @@ func (libvirt) Reach(ctx context.Context, t remediate.Target) (Machine, error) {
 func parseURI(address string) (*url.URL, string, error) {
 	const hint = "write qemu+unix:///system?name=DOMAIN or qemu://HYPERVISOR/DOMAIN"
 	u, err := url.Parse(address)
-	if err == nil {
-		address = u.Redacted()
+	if err != nil {
+		return nil, "", errors.New("that is no address of a libvirt domain\n" + hint) // it may have a password in it
 	}
-	if err != nil || u.Scheme == "" || u.User != nil || u.Opaque != "" {
+	address = u.Redacted()
+	if u.Scheme == "" || u.User != nil || u.Opaque != "" {
 		return nil, "", fmt.Errorf("%q is no address of a libvirt domain\n%s", address, hint)
 	}
 	q := u.Query()

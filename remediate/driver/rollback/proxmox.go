@@ -143,8 +143,14 @@ func (m *qemu) Look(ctx context.Context) (s State, err error) {
 		s.Refused = m.refused(disks)
 	}
 	s.Snapshots, err = m.snapshots(ctx, disks)
+	for i := range s.Snapshots {
+		// The node went down in the midst of it: where the disks stand nobody knows.
+		s.Snapshots[i].Current = s.Snapshots[i].Current && now.Lock != lockRollback
+	}
 	return s, err
 }
+
+const lockRollback = "rollback"
 
 // busy says whether a task is at work on the machine, as far as it is the token's own or that
 // has Sys.Audit.
@@ -266,7 +272,11 @@ func (m *qemu) Do(ctx context.Context, step Step, snapshot string) error {
 		case s.Status == "stopped" && (s.Exit == "OK" || strings.HasPrefix(s.Exit, "WARNINGS")):
 			return nil
 		case s.Status == "stopped":
-			return m.say(what, &api.Error{Status: http.StatusInternalServerError, Message: "the task ended with: " + api.Line(s.Exit)})
+			err = &api.Error{Status: http.StatusInternalServerError, Message: "the task ended with: " + api.Line(s.Exit)}
+			if strings.Contains(s.Exit, "locked ("+lockRollback+")") {
+				return fmt.Errorf("%s on cluster %s: %v\nan earlier rollback was cut off half-way: qm unlock %d, then at once qm rollback %d SNAPSHOT", what, m.Name(), err, m.row.VMID, m.row.VMID)
+			}
+			return m.say(what, err)
 		}
 		select {
 		case <-time.After(m.every):

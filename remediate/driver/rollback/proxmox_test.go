@@ -1,12 +1,14 @@
 package rollback_test
 
 import (
+	"context"
 	"net/http"
 	"strings"
 	"testing"
 	"time"
 
 	api "unbrick/inventory/source/proxmox"
+	"unbrick/remediate"
 	"unbrick/remediate/driver/drivertest"
 	"unbrick/remediate/driver/proxmox/proxmoxtest"
 	"unbrick/remediate/driver/rollback"
@@ -121,4 +123,53 @@ func TestProxmoxUnseenZFS(t *testing.T) {
 	if is := s.Config(100); is["running"] != "true" || !strings.HasPrefix(is["parent"], "unbrick-") {
 		t.Errorf("it is %v", is)
 	}
+}
+
+// TestProxmoxHalfWay: a machine whose node went down while it went back is never started so: it
+// is told how to go on by hand, and goes on by itself when it is unlocked.
+func TestProxmoxHalfWay(t *testing.T) {
+	s := newCluster("")
+	_, p := clusterPlatform(t, s)
+	o, target := options(p), paperTarget("r1", 1)
+	target.Route.Address = "100"
+	d := rollback.New(lockedAfterKeep(o, s))
+	if _, err := d.Repair(t.Context(), target, nil); err == nil || !strings.Contains(err.Error(), "qm unlock 100, then at once qm rollback 100") {
+		t.Errorf("repair: %v", err)
+	}
+	if err := d.Leave(t.Context(), target, remediate.Posture{}); err == nil || s.Config(100)["running"] == "true" {
+		t.Errorf("leave: %v, running %s", err, s.Config(100)["running"])
+	}
+	s.Change(100, func(v *proxmoxtest.VM) { delete(v.Config, "lock") })
+	if _, err := rollback.New(o).Repair(t.Context(), target, nil); err != nil || s.Config(100)["parent"] != "nightly" {
+		t.Errorf("unlocked: %v, at %s", err, s.Config(100)["parent"])
+	}
+}
+
+// lockedAfterKeep has the node go down as soon as the present is kept.
+func lockedAfterKeep(o rollback.Options, s *proxmoxtest.Server) rollback.Options {
+	o.Platform = locking{o.Platform, s}
+	return o
+}
+
+type locking struct {
+	rollback.Platform
+	s *proxmoxtest.Server
+}
+
+func (l locking) Reach(ctx context.Context, t remediate.Target) (rollback.Machine, error) {
+	m, err := l.Platform.Reach(ctx, t)
+	return lockingMachine{m, l.s}, err
+}
+
+type lockingMachine struct {
+	rollback.Machine
+	s *proxmoxtest.Server
+}
+
+func (m lockingMachine) Do(ctx context.Context, step rollback.Step, snapshot string) error {
+	err := m.Machine.Do(ctx, step, snapshot)
+	if step == rollback.Keep {
+		m.s.Change(100, func(v *proxmoxtest.VM) { v.Config["lock"] = "rollback" })
+	}
+	return err
 }
