@@ -1,6 +1,7 @@
 package main
 
 import (
+	"bytes"
 	"errors"
 	"fmt"
 	"io/fs"
@@ -212,7 +213,9 @@ func loadConfig(file string) (*config, error) {
 	if err != nil {
 		return nil, usage("give the configuration with -c FILE; it is not needed for unbrick demo", "cannot read configuration: %v", err)
 	}
-	err = yaml.UnmarshalWithOptions(b, cfg, yaml.Strict())
+	if !blankYAML(b) { // which would set every key to nothing
+		err = yaml.UnmarshalWithOptions(b, cfg, yaml.Strict())
+	}
 	if err == nil {
 		err = cfg.checkSources()
 	}
@@ -224,6 +227,17 @@ func loadConfig(file string) (*config, error) {
 	}
 	cfg.anchor(filepath.Dir(file))
 	return cfg, hinted(cfg.check(file), "every key is described in the README")
+}
+
+// blankYAML says that a text has comments at most.
+func blankYAML(text []byte) bool {
+	for line := range bytes.Lines(text) {
+		line = bytes.TrimSpace(line)
+		if len(line) > 0 && line[0] != '#' && string(line) != "---" {
+			return false
+		}
+	}
+	return true
 }
 
 // anchor makes the paths of the file relative to dir.

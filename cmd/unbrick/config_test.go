@@ -135,6 +135,20 @@ func TestDefaultConfigNeedsNoFile(t *testing.T) {
 	}
 }
 
+// TestConfigOfComments: what is not written keeps its default, also where nothing is.
+func TestConfigOfComments(t *testing.T) {
+	file := filepath.Join(t.TempDir(), "unbrick.yaml")
+	for _, text := range []string{"", "\n", "# limits: {hosts: 3}\n", "---\n# nothing yet\n"} {
+		write(t, file, text)
+		cfg, err := loadConfig(file)
+		if err != nil {
+			t.Errorf("%q: %v", text, err)
+		} else if cfg.Limits != defaults().Limits {
+			t.Errorf("%q: limits %+v", text, cfg.Limits)
+		}
+	}
+}
+
 func TestListenAt(t *testing.T) {
 	for _, tt := range []struct{ address, listen, told, wantListen, wantTold string }{
 		{"", ":8443", "https://10.0.0.5:8443", ":8443", "https://10.0.0.5:8443"},

@@ -323,7 +323,10 @@ func printSummary(c *cli.Context, cfg *config, sum engine.Summary) error {
 	if c.Bool("json") {
 		return printJSON(c, runResult{sum, where})
 	}
-	count := engine.Count{Hosts: sum.Hosts, Verdicts: sum.Verdicts}
+	count := engine.Count{Hosts: sum.Hosts, Todo: sum.Hosts, Verdicts: sum.Verdicts}
+	for _, n := range sum.Verdicts {
+		count.Todo -= n
+	}
 	fmt.Fprintf(c.App.Writer, "run %s: %s; %d on time, %d late\n", sum.Run, summary(count), sum.OnTime, sum.Late)
 	printHalts(c.App.Writer, sum.Halts)
 	if !sum.Done() {
