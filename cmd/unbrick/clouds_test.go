@@ -3,7 +3,6 @@ package main
 import (
 	"encoding/json"
 	"path/filepath"
-	"strings"
 	"testing"
 	"time"
 
@@ -14,15 +13,13 @@ import (
 // helpers, and when instances start again. The same command goes on each time; in the end every
 // instance is as it was, with its own volume, and every snapshot that there is has an owner.
 func TestCloudsKilled(t *testing.T) {
+	t.Parallel() // it waits most of the time
 	l := startTestLab(t, lab.Options{Clouds: lab.Clouds()})
-	for _, variable := range l.Environment() {
-		name, value, _ := strings.Cut(variable, "=")
-		t.Setenv(name, value)
-	}
 	config := filepath.Join(l.Dir, "unbrick.yaml")
 	kills := []string{"off", "on the helper", "on the helper", "on"}
 	for n := 0; ; n++ {
 		s := unbrick(t, "run", "-c", config)
+		s.Env = append(s.Env, l.Environment()...)
 		done := s.start(t)
 		if n < len(kills) {
 			waitForPower(l, kills[n], done)

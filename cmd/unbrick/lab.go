@@ -33,7 +33,7 @@ func labCommand() *cli.Command {
 		Flags: append(labFlags(),
 			&cli.StringFlag{Name: "dir", Value: "unbrick-lab", Usage: "`FOLDER` for fleet.csv, keys.csv, unbrick.yaml and actions.jsonl"},
 			&cli.IntFlag{Name: "persons", Usage: "add `N` hosts that nobody reaches from afar: a run waits for a person"},
-			&cli.StringSliceFlag{Name: "clouds", Usage: "add virtual hosts on simulated `PLATFORMS`: " + strings.Join(lab.Clouds(), ",") + ", or all"},
+			&cli.StringFlag{Name: "clouds", Usage: "add virtual hosts on simulated `PLATFORMS`: " + strings.Join(lab.Clouds(), ",") + ", or all"},
 			&cli.BoolFlag{Name: "vm", Usage: "add two hosts that are real: QEMU, UEFI Secure Boot, NTFS, one with BitLocker (Linux)"}),
 		Description: `Runs until Ctrl-C. actions.jsonl says what every host really saw.
 
@@ -74,9 +74,13 @@ func labRun(c *cli.Context) error {
 }
 
 func startLab(c *cli.Context, dir string) (*lab.Lab, error) {
-	clouds := c.StringSlice("clouds")
-	if slices.Contains(clouds, "all") {
+	var clouds []string
+	switch names := c.String("clouds"); names {
+	case "":
+	case "all":
 		clouds = lab.Clouds()
+	default:
+		clouds = strings.Split(names, ",")
 	}
 	l, err := lab.Start(c.Context, lab.Options{
 		Hosts: c.Int("hosts"), Seed: c.Uint64("seed"), Pace: c.Duration("pace"), Dir: dir, VM: c.Bool("vm"), Persons: c.Int("persons"),

@@ -84,7 +84,7 @@ func (k *kit) listSwaps(pins tlspin.Records) (map[string]remediate.Driver, error
 	if err != nil {
 		return nil, err
 	}
-	clouds, err := azure.New(azure.Options{Connection: machines.Connection{Cloud: cfg.Azure.Cloud, Endpoint: cfg.Azure.Endpoint}, Helpers: cfg.Helpers, Poll: every})
+	clouds, err := azure.New(azure.Options{Connection: machines.Connection{Cloud: cfg.Azure.Cloud, Endpoint: cfg.Azure.Endpoint}, Helpers: cfg.Helpers, Poll: pollAzure(every)})
 	if err != nil {
 		return nil, hinted(err, "swap.azure in unbrick.yaml is described in the README")
 	}
@@ -148,6 +148,14 @@ func (k *kit) listRollbacks(centers []*center.Conn, clusters []guests.Access) (m
 		known[way] = rollback.New(o)
 	}
 	return known, nil
+}
+
+// pollAzure is how often an operation of Azure is asked for: its SDK refuses less than a second.
+func pollAzure(every time.Duration) time.Duration {
+	if every == 0 {
+		return 0
+	}
+	return max(every, time.Second)
 }
 
 // vcenters returns the servers of vSphere; none if nobody named one.

@@ -25,11 +25,13 @@ type cloud struct {
 	files   map[string]string // credentials, by name in the lab's folder
 	env     map[string]string // variables that name them: where the platform's own tools look
 	handler http.Handler
+	helper  string // what its helper is called
+	mute    bool   // it does not know addresses: fleet.csv has those
 
 	// launch makes the instance of a host. Nobody may stop one that is protected.
-	launch func(s spec, address string, protected bool) placed
-	// snapshots returns how many there are.
-	snapshots func() int
+	launch    func(s spec, address string, protected bool) placed
+	snapshots func() int // how many there are
+	settle    func()     // lets what goes on come to its end; may be nil
 
 	server *http.Server
 	guests []*host
@@ -52,7 +54,10 @@ type sight struct {
 // at which its server will listen.
 func makers() map[string]func(dir, url string) (*cloud, error) {
 	return map[string]func(dir, url string) (*cloud, error){
-		"ec2": newEC2,
+		"azure":   newAzure,
+		"ec2":     newEC2,
+		"gce":     newGCE,
+		"proxmox": newProxmox,
 	}
 }
 
@@ -89,7 +94,8 @@ func (l *Lab) startCloud(o Options, name string) error {
 	go c.server.Serve(listener)
 	rng := rand.New(rand.NewPCG(o.Seed, uint64(len(l.clouds))<<32))
 	for i, k := range guestKinds(name) {
-		s := newSpec(rng, i, k, site{name: strings.ToUpper(name), model: sites()[0].model})
+		s := newSpec(rng, i, k, site{name: name, model: sites()[0].model})
+		s.Site = "" // the platform says where it is
 		h, err := newHost(s, o, nil, l.front, l.log)
 		if err != nil {
 			return fmt.Errorf("cannot start host %s: %w", s.Name, err)
@@ -149,6 +155,9 @@ func (in *instance) route() inventory.Route {
 func (in *instance) again() (boot, bool) { return boot{}, true }
 
 func (in *instance) left() []string {
+	if in.cloud.settle != nil {
+		in.cloud.settle()
+	}
 	if now := in.look().shown; now != in.before {
 		return []string{fmt.Sprintf("the instance is %s, and was %s", now, in.before)}
 	}

@@ -21,6 +21,7 @@ func newEC2(dir, url string) (*cloud, error) {
 		source:  fmt.Sprintf("profile: %s, regions: [%s], endpoint: %q", labProfile, region, url),
 		swap:    fmt.Sprintf("{profile: %s, region: %s, endpoint: %q}", labProfile, region, url),
 		handler: s,
+		helper:  helperName,
 		files: map[string]string{
 			"aws-config":      fmt.Sprintf("[profile %s]\nregion = %s\n", labProfile, region),
 			"aws-credentials": fmt.Sprintf("[%s]\naws_access_key_id = %s\naws_secret_access_key = %s\n", labProfile, s.Key, s.Secret),

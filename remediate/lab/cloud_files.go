@@ -7,21 +7,21 @@ import (
 	"strings"
 )
 
-// onCloud says whether a host is found by a source, and not in fleet.csv.
-func onCloud(m member) bool {
+// listed says whether a host is in fleet.csv: it is not if a source says all that there is to know.
+func listed(m member) bool {
 	h, ok := m.(*host)
 	if !ok {
-		return false
+		return true
 	}
-	_, ok = h.control.(*instance)
-	return ok
+	in, ok := h.control.(*instance)
+	return !ok || in.cloud.mute
 }
 
 // fleetYAML is the head of unbrick.yaml: where hosts are known.
 func (l *Lab) fleetYAML() string {
 	var b strings.Builder
 	b.WriteString("# The lab: everything is on loopback, so the times are short.\n")
-	if slices.ContainsFunc(l.members, func(m member) bool { return !onCloud(m) }) {
+	if slices.ContainsFunc(l.members, listed) {
 		b.WriteString("inventory: fleet.csv\n")
 	}
 	if len(l.clouds) > 0 {

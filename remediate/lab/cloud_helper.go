@@ -12,7 +12,7 @@ import (
 	"unbrick/remediate/rescue/wire"
 )
 
-// helperName is what a helper is called if nobody says otherwise.
+// helperName is what helpers are called if nobody says otherwise.
 const helperName = "unbrick-helper"
 
 // helperLife is how long the lab's helpers are good for: less than the program allows.
@@ -33,13 +33,13 @@ func (l *Lab) startHelpers(ctx context.Context, dir, url string) error {
 	work, cancel := context.WithCancel(context.Background())
 	l.dismiss = cancel
 	for _, c := range l.clouds {
-		cfg, err := helpers.Issue(ctx, rescue.HelperOrder{URL: url, Name: helperName, IssuedBy: "lab", Until: time.Now().Add(helperLife)})
+		cfg, err := helpers.Issue(ctx, rescue.HelperOrder{URL: url, Name: c.helper, IssuedBy: "lab", Until: time.Now().Add(helperLife)})
 		if err != nil {
 			return err
 		}
 		l.helpers.Go(func() {
 			if err := agent.Serve(work, rack{c}, cfg, agent.Options{Version: "lab", Pause: 100 * time.Millisecond}); work.Err() == nil {
-				l.log.write(c.kind+" "+helperName, "helper gives up", err.Error())
+				l.log.write(c.kind+" "+c.helper, "helper gives up", err.Error())
 			}
 		})
 	}

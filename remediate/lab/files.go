@@ -128,7 +128,7 @@ func (l *Lab) fleetCSV() string {
 	w := csv.NewWriter(&b)
 	w.Write(append([]string{"name", "serial", "uuid", "mac", "site", "country", "region", "timezone", "opens", "tier", "model", "address"}, ways[:]...))
 	for _, m := range l.members {
-		if onCloud(m) { // its source knows it
+		if !listed(m) {
 			continue
 		}
 		i := m.inventory()

@@ -250,6 +250,19 @@ func (c *Cloud) ChangeDisk(name string, change func(d *Disk)) {
 	}
 }
 
+// Machine returns a machine as it is, by its name.
+func (c *Cloud) Machine(name string) (m Machine) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	for _, one := range c.machines {
+		if one.Name == name {
+			m = *one
+			m.Data = slices.Clone(one.Data)
+		}
+	}
+	return m
+}
+
 // Reattach has a machine hold a disk that it shows among its own: for one that was renamed.
 func (c *Cloud) Reattach(machine, disk string) {
 	c.Change(machine, func(m *Machine) {

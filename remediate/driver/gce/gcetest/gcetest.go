@@ -69,13 +69,25 @@ func (s *Server) AddInstance(i Instance) {
 	if i.Regional {
 		disk = fmt.Sprintf("projects/%s/regions/%s/disks/%s", s.Project, regionOf(i.Zone), i.Name)
 	}
-	s.disks[disk] = overlay(Object{"id": fmt.Sprint(4000000000000000000 + s.ids), "name": i.Name, "selfLink": root + disk, "status": "READY", "users": []any{root + link}}, i.Disk)
+	d := overlay(Object{"id": fmt.Sprint(4000000000000000000 + s.ids), "name": i.Name, "selfLink": root + disk, "status": "READY", "users": []any{root + link}}, i.Disk)
+	s.disks[disk] = d
 	s.instances[i.Zone+"/"+i.Name] = overlay(Object{
 		"id": fmt.Sprint(4000000000000000001 + s.ids), "name": i.Name, "zone": root + zone, "selfLink": root + link, "status": "RUNNING", "machineType": root + zone + "/machineTypes/n2-standard-4",
 		"lastStartTimestamp": s.now(),
-		"disks": []any{overlay(Object{"type": "PERSISTENT", "mode": "READ_WRITE", "source": root + disk, "deviceName": i.Name, "index": float64(0),
-			"boot": true, "autoDelete": true, "interface": "SCSI"}, i.Attached)},
+		"disks": []any{overlay(told(d, Object{"type": "PERSISTENT", "mode": "READ_WRITE", "source": root + disk, "deviceName": i.Name, "index": float64(0),
+			"boot": true, "autoDelete": true, "interface": "SCSI"}), i.Attached)},
 	}, i.More)
+}
+
+// told lays over an attachment what a disk says of itself (reference, disks: licenses and
+// guestOsFeatures; an instance shows them at its disks).
+func told(d, attached Object) Object {
+	for _, field := range []string{"licenses", "guestOsFeatures"} {
+		if d[field] != nil {
+			attached[field] = d[field]
+		}
+	}
+	return attached
 }
 
 func regionOf(zone string) string { return zone[:strings.LastIndexByte(zone, '-')] }
@@ -170,6 +182,19 @@ func (s *Server) Set(zone, name, field string, value any) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	s.instances[zone+"/"+name][field] = value
+}
+
+// Stands returns the status of an instance, and the names of its disks by those of their devices.
+func (s *Server) Stands(zone, name string) (status string, disks map[string]string) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	i := s.instances[zone+"/"+name]
+	disks = map[string]string{}
+	for _, o := range i["disks"].([]any) {
+		source := o.(Object)["source"].(string)
+		disks[o.(Object)["deviceName"].(string)] = source[strings.LastIndexByte(source, '/')+1:]
+	}
+	return i["status"].(string), disks
 }
 
 // Disks returns how the disks of an instance hang.

@@ -217,7 +217,7 @@ func (s *Server) attach(r *http.Request, on Object, status string) (func() strin
 	case status != "TERMINATED" && status != "RUNNING":
 		return nil, &refusal{400, "resourceNotReady", "The resource is not ready"}
 	}
-	k := Object{"type": "PERSISTENT", "mode": body["mode"], "source": root + source, "deviceName": name, "boot": boot, "autoDelete": body["autoDelete"] == true && !s.ignores, "interface": "SCSI"}
+	k := told(d, Object{"type": "PERSISTENT", "mode": body["mode"], "source": root + source, "deviceName": name, "boot": boot, "autoDelete": body["autoDelete"] == true && !s.ignores, "interface": "SCSI"})
 	if body["interface"] != nil {
 		k["interface"] = body["interface"]
 	}
