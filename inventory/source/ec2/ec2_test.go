@@ -209,3 +209,16 @@ func TestCircle(t *testing.T) {
 		}
 	}
 }
+
+// A profile that is not there is a user's mistake: the error says where profiles are looked for.
+func TestNoProfile(t *testing.T) {
+	t.Setenv("AWS_CONFIG_FILE", t.TempDir()+"/config")
+	t.Setenv("AWS_SHARED_CREDENTIALS_FILE", t.TempDir()+"/credentials")
+	s, err := ec2.New(ec2.Config{Profile: "nobody", Regions: []string{"us-east-1"}})
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := s.Check(t.Context()); err == nil || !strings.Contains(err.Error(), "there is no profile nobody\naws configure list-profiles") {
+		t.Error(err)
+	}
+}
