@@ -196,7 +196,7 @@ func reportText(w io.Writer, st engine.Status, results iter.Seq2[engine.Result, 
 		if r.State == "done" && r.Verdict.Done() {
 			continue
 		}
-		fmt.Fprintf(w, "%s  %s  %s: %s\n", heading+r.Host, r.Site, stateOf(r), oneLine(r.Reason))
+		fmt.Fprintf(w, "%s  %s  %s: %s\n", heading+r.Host, named(r.Site), stateOf(r), oneLine(r.Reason))
 		if len(r.Attempts) > 1 {
 			printAttempts(w, r.Attempts)
 		}

@@ -41,6 +41,7 @@ func assumptions() map[string]Assumption {
 		"netboot": {16, 0.12}, "restart": {25, 0.6},
 		"libvirt": cloud, "ec2": cloud, "azure": cloud, "gce": cloud, "vsphere": cloud, "vsphere-iso": cloud,
 		"hyperv": cloud, "proxmox": cloud, "openstack": cloud,
+		"libvirt-rollback": cloud, "vsphere-rollback": cloud, "proxmox-rollback": cloud,
 	}
 }
 
