@@ -190,7 +190,7 @@ func (c *config) serves(way string) bool {
 
 // held says why a host cannot be treated, as far as that is known without asking an escrow.
 func (c *config) held(h *inventory.Host) string {
-	if !c.hasKeys() && saysEncrypted(*h) {
+	if !c.hasKeys() && saysEncrypted(h) {
 		return "encrypted, and no escrow of keys is configured"
 	}
 	return ""
