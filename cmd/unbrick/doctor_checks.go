@@ -202,7 +202,9 @@ func (p *patient) hosts() {
 	if p.fleet == nil || p.store == nil {
 		return
 	}
-	known, err := (&kit{cfg: p.cfg, store: p.store}).listDrivers(p.store)
+	k := &kit{cfg: p.cfg, store: p.store}
+	defer k.Close()
+	known, err := k.listDrivers(p.store)
 	if err != nil {
 		p.missing("drivers", "", err)
 		return

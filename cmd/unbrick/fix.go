@@ -18,7 +18,7 @@ import (
 func fixCommand() *cli.Command {
 	return &cli.Command{
 		Name: "fix", Usage: "repair one host, for the helpdesk: same stages, same ledger", ArgsUsage: "HOST", Action: fix,
-		Flags: append(append(fleetFlags(), listenFlags()...), stateFlag(), playbookFlag(), keysFlag(), imageFlag(), dryRunFlag(), jsonFlag(), logFlag(), noWaitFlag()),
+		Flags: append(append(fleetFlags(), listenFlags()...), stateFlag(), playbookFlag(), keysFlag(), imageFlag(), dryRunFlag(), askFlag(), jsonFlag(), logFlag(), noWaitFlag()),
 		Description: `Has a state of its own beside that of the run, so that a halted or finished run is no
 hindrance; cut off, the same command goes on. A host that a run is treating right now is left to it.
 

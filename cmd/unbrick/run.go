@@ -24,7 +24,7 @@ import (
 func runCommand() *cli.Command {
 	return &cli.Command{
 		Name: "run", Usage: "repair the fleet; the same command resumes", Action: run,
-		Flags: append(append(fleetFlags(), listenFlags()...), stateFlag(), playbookFlag(), keysFlag(), imageFlag(), dryRunFlag(), jsonFlag(), logFlag(), noWaitFlag(), refreshEveryFlag(),
+		Flags: append(append(fleetFlags(), listenFlags()...), stateFlag(), playbookFlag(), keysFlag(), imageFlag(), dryRunFlag(), askFlag(), jsonFlag(), logFlag(), noWaitFlag(), refreshEveryFlag(),
 			&cli.StringFlag{Name: "as", Usage: "`NAME` of this process among those that share a state in PostgreSQL (default: the machine's)"},
 			&cli.StringFlag{Name: "sites", Usage: "with a shared state: take hosts of these `SITES` alone, as SYD,AKL: those that this machine reaches"}),
 		Description: `Takes the hosts in the order of the plan, a window at a time, and ends when each has a verdict.
@@ -33,7 +33,7 @@ it stops now. Either way the same command goes on where it was. Hosts that wait 
 take no place: tell the run what came of it with unbrick done, from any terminal.
 
    unbrick run -i fleet.csv -c unbrick.yaml
-   unbrick run -i fleet.csv -c unbrick.yaml --only 'site=SYD' --dry-run
+   unbrick run -i fleet.csv -c unbrick.yaml --only 'site=SYD' --dry-run --ask
    unbrick run -c unbrick.yaml --refresh-every 15m     the hosts are those of its sources
 
 Several jump boxes share a run whose state is in PostgreSQL, each with the same command:
@@ -78,13 +78,23 @@ func run(c *cli.Context) error {
 	return carryOut(c, cfg, fleet, "")
 }
 
-// dryRun says what a run would do, from what is known without asking any host.
+// dryRun says what a run would do, from what is known without asking any host, unless that is
+// asked for.
 func dryRun(c *cli.Context, cfg *config, fleet *inventory.Fleet) error {
 	pb, err := openPlaybook(cfg.Playbook)
 	if err != nil {
 		return err
 	}
 	p := makePlan(cfg, fleet, time.Now(), pb.Name)
+	var answers []asked
+	if c.Bool("ask") {
+		if answers, err = askAll(c, cfg, fleet.Hosts); err != nil {
+			return err
+		}
+	}
+	if c.Bool("json") && c.Bool("ask") {
+		return printJSON(c, map[string]any{"plan": p, "asked": answers})
+	}
 	if c.Bool("json") {
 		return printJSON(c, p)
 	}
@@ -93,7 +103,15 @@ func dryRun(c *cli.Context, cfg *config, fleet *inventory.Fleet) error {
 	for _, s := range pb.Steps {
 		fmt.Fprintf(c.App.Writer, "  %s\n", s)
 	}
-	say(c, "dry run: no host was asked anything, and nothing was touched")
+	if !c.Bool("ask") {
+		say(c, "dry run: no host was asked anything, and nothing was touched")
+		return nil
+	}
+	fmt.Fprintln(c.App.Writer, "\nasked by the first way in:")
+	for _, a := range answers {
+		fmt.Fprintf(c.App.Writer, "  %s\n", a)
+	}
+	say(c, "dry run: nothing was touched")
 	return nil
 }
 
