@@ -10,9 +10,7 @@ import (
 	"unbrick/inventory/secret"
 	"unbrick/inventory/source/hyperv"
 	"unbrick/inventory/source/vsphere"
-	"unbrick/remediate"
 	"unbrick/remediate/tlspin"
-	client "unbrick/remediate/winrm"
 )
 
 // A vsphereSource is sources: {kind: vsphere} of unbrick.yaml: a server, and which of its
@@ -88,10 +86,7 @@ func (e *sourceEntry) equip(cfg *config) error {
 		at.Credentials = []credential{{User: c.Login.User, Password: c.Login.Password}}
 	}
 	o, err := at.winrm(nil)
-	c.Runner = client.Runner{Options: func(ctx context.Context, host string) (client.Options, error) {
-		auth, err := o.Login(ctx, remediate.Target{Host: inventory.Host{Name: host}, Route: inventory.Route{Driver: "hyperv", Address: host}})
-		return client.Options{Address: host, Auth: auth, TLS: o.TLS}, err
-	}}
+	c.Runner = onHypervisors(o)
 	return err
 }
 

@@ -26,6 +26,7 @@ import (
 	"unbrick/remediate/driver/proxmox"
 	"unbrick/remediate/driver/rollback"
 	"unbrick/remediate/driver/vsphere"
+	"unbrick/remediate/driver/winrm"
 	"unbrick/remediate/swap"
 	"unbrick/remediate/tlspin"
 	client "unbrick/remediate/winrm"
@@ -96,7 +97,8 @@ func (k *kit) listSwaps(pins tlspin.Records) (map[string]remediate.Driver, error
 	if err != nil {
 		return nil, err
 	}
-	nodes, err := proxmox.New(proxmox.Options{Clusters: cfg.clusters(trust), Helpers: cfg.Helpers, Every: every})
+	clusters := cfg.clusters(trust)
+	nodes, err := proxmox.New(proxmox.Options{Clusters: clusters, Helpers: cfg.Helpers, Every: every})
 	if err != nil {
 		return nil, hinted(err, "swap: {proxmox: [{url: \"https://pve1.corp.example:8006\", token: file:…}]}")
 	}
@@ -120,7 +122,7 @@ func (k *kit) listSwaps(pins tlspin.Records) (map[string]remediate.Driver, error
 			PerHelper: cfg.PerHelper, Snapshot: cfg.Snapshot, Every: every,
 		})
 	}
-	back, err := k.listRollbacks(centers, cfg.clusters(trust))
+	back, err := k.listRollbacks(centers, clusters)
 	maps.Copy(known, back)
 	return known, err
 }
@@ -167,10 +169,10 @@ func (k *kit) vcenters(trust tlspin.Policy) (all []*center.Conn, err error) {
 	for _, s := range servers {
 		server, err := center.FromEnv(center.Server{URL: s.URL, User: s.User, Password: s.Password, TLS: trust.Config,
 			Transport: func(next http.RoundTripper) http.RoundTripper { return &swap.Pace{Next: next} }}, os.Getenv)
-		if err != nil {
-			return nil, hinted(err, "swap: {vsphere: [{url: vc1.corp.example, user: unbrick@vsphere.local, password: file:…}]}")
+		var conn *center.Conn
+		if err == nil {
+			conn, err = center.NewConn(server)
 		}
-		conn, err := center.NewConn(server)
 		if err != nil {
 			return nil, hinted(err, "swap: {vsphere: [{url: vc1.corp.example, user: unbrick@vsphere.local, password: file:…}]}")
 		}
@@ -192,10 +194,15 @@ func (c swapConfig) clusters(trust tlspin.Policy) (all []guests.Access) {
 // hyperv say and in the way that winrm: says.
 func (k *kit) hypervisors(pins tlspin.Records) (hyperv.Runner, error) {
 	o, err := k.cfg.winrm(pins)
+	return onHypervisors(o), err
+}
+
+// onHypervisors runs scripts on those of Hyper-V.
+func onHypervisors(o winrm.Options) client.Runner {
 	return client.Runner{Options: func(ctx context.Context, host string) (client.Options, error) {
 		auth, err := o.Login(ctx, remediate.Target{Host: inventory.Host{Name: host}, Route: inventory.Route{Driver: "hyperv", Address: host}})
 		return client.Options{Address: host, Auth: auth, TLS: o.TLS}, err
-	}}, err
+	}}
 }
 
 // pinned returns what carries HTTPS requests by a policy of certificates.
