@@ -14,6 +14,7 @@ import (
 	"testing"
 
 	"unbrick/bitlocker"
+	"unbrick/remediate/lab/testenv"
 )
 
 // checkpoints reads the file beside the ledger.
@@ -261,7 +262,7 @@ func TestLedgerCutBehindItsCheckpointIsRefused(t *testing.T) {
 
 func TestSignKeyThatCannotBeTrusted(t *testing.T) {
 	if runtime.GOOS == "windows" {
-		t.Skip("no modes")
+		testenv.Missing(t, "file modes")
 	}
 	for name, test := range map[string]struct {
 		do  func(key string) error

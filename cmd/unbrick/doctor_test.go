@@ -18,6 +18,7 @@ import (
 	"github.com/urfave/cli/v2"
 
 	"unbrick/inventory/sourcetest"
+	"unbrick/remediate/lab/testenv"
 )
 
 // vendors answers as NetBox with a token that may not read devices, as Snipe-IT for a token
@@ -124,7 +125,7 @@ func TestDoctorAsksOnce(t *testing.T) {
 
 func TestDoctorSecretFiles(t *testing.T) {
 	if runtime.GOOS == "windows" {
-		t.Skip("modes of files mean nothing there")
+		testenv.Missing(t, "file modes")
 	}
 	dir := t.TempDir()
 	write(t, filepath.Join(dir, "fleet.csv"), "name\nPC1\n")

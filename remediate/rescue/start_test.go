@@ -9,6 +9,7 @@ import (
 	"sync"
 	"testing"
 
+	"unbrick/remediate/lab/testenv"
 	"unbrick/remediate/rescue"
 )
 
@@ -64,7 +65,7 @@ func write(t *testing.T, dir, name, text string, mode fs.FileMode) {
 
 func TestModes(t *testing.T) {
 	if runtime.GOOS == "windows" {
-		t.Skip("needs file modes")
+		testenv.Missing(t, "file modes")
 	}
 	l := newLab(t, nil)
 	for _, name := range []string{"server.key", "token.key"} {

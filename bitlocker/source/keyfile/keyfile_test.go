@@ -16,6 +16,7 @@ import (
 	"unbrick/bitlocker"
 	"unbrick/bitlocker/keytest"
 	"unbrick/bitlocker/source/keyfile"
+	"unbrick/remediate/lab/testenv"
 )
 
 const (
@@ -268,7 +269,7 @@ func TestNotAKeyFile(t *testing.T) {
 
 func TestOpenWarnsOfReaders(t *testing.T) {
 	if runtime.GOOS == "windows" {
-		t.Skip("modes mean nothing on Windows")
+		testenv.Missing(t, "file modes")
 	}
 	path := filepath.Join(t.TempDir(), "keys.csv")
 	if err := os.WriteFile(path, []byte("key_id,recovery_key\n"), 0o600); err != nil {

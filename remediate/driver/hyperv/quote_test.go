@@ -15,7 +15,7 @@ func FuzzQuote(f *testing.F) {
 	const quotes = "'\u2018\u2019\u201a\u201b"
 	f.Fuzz(func(t *testing.T, text string) {
 		if strings.ToValidUTF8(text, "") != text {
-			t.Skip()
+			return // PowerShell gets UTF-8 alone
 		}
 		runes := []rune(quote(text))
 		var got []rune
