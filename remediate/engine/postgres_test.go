@@ -6,7 +6,6 @@ import (
 	"context"
 	"fmt"
 	"io"
-	"net"
 	"os"
 	"os/exec"
 	"os/user"
@@ -21,6 +20,7 @@ import (
 	"unbrick/inventory"
 	"unbrick/remediate"
 	"unbrick/remediate/lab/testenv"
+	"unbrick/remediate/lab/testenv/ports"
 	"unbrick/remediate/schedule"
 )
 
@@ -49,12 +49,7 @@ func newCluster(t *testing.T) *cluster {
 	if out, err := c.command("initdb", "-D", c.data, "-A", "trust", "-U", "postgres", "--no-sync", "-E", "UTF8", "--locale=C").CombinedOutput(); err != nil {
 		t.Fatalf("initdb: %v\n%s", err, out)
 	}
-	l, err := net.Listen("tcp", "127.0.0.1:0")
-	if err != nil {
-		t.Fatal(err)
-	}
-	c.port = l.Addr().(*net.TCPAddr).Port
-	l.Close()
+	c.port = ports.ForTest(t, ports.TCP).Number
 	c.start(t)
 	t.Cleanup(func() { c.stop(syscall.SIGQUIT) })
 	return c

@@ -4,17 +4,15 @@ import (
 	"crypto/tls"
 	"encoding/csv"
 	"encoding/pem"
-	"errors"
 	"fmt"
 	"io"
-	"math/rand/v2"
-	"net"
 	"os"
 	"path/filepath"
 	"strings"
 	"time"
 
 	"unbrick/remediate"
+	"unbrick/remediate/lab/testenv/ports"
 	"unbrick/remediate/lab/vm"
 )
 
@@ -26,15 +24,23 @@ const (
 	windowsPassword    = "lab-only-windows"
 )
 
-// places are the addresses at which a run serves agents and images: host:port. They have to be
-// known before it starts, and be the same when it is resumed.
-type places struct{ agents, images string }
+// places are where a run serves agents and images. They have to be known before it starts, and be
+// the same when it is resumed.
+type places struct{ agents, images *ports.Port }
 
 func newPlaces() (p places, err error) {
-	if p.agents, err = freeAddress(); err == nil {
-		p.images, err = freeAddress()
+	if p.agents, err = ports.TCP(); err != nil {
+		return p, err
+	}
+	if p.images, err = ports.TCP(); err != nil {
+		p.agents.Close()
 	}
 	return p, err
+}
+
+func (p places) close() {
+	p.agents.Close()
+	p.images.Close()
 }
 
 // writeFiles writes what a user brings to a run: the fleet, the keys, the configuration.
@@ -87,13 +93,12 @@ func writeFile(name string, mode os.FileMode, content io.Reader) error {
 // served, and that in front of the latter. Real hosts take their time, and find us at the
 // gateway of their network. The ladder is the one that is used if nobody says otherwise.
 func (o Options) configuration(served places, front string) string {
-	image, url, repair, soak := "stub", "https://"+served.agents, 40*time.Second, 3*o.Pace
+	image, url, repair, soak := "stub", "https://"+served.agents.Address(), 40*time.Second, 3*o.Pace
 	if !o.Plain {
 		soak = max(soak, shakyUp+time.Second) // longer than a host is up that crashes
 	}
 	if o.VM {
-		_, port, _ := net.SplitHostPort(served.agents)
-		image, url, repair = "image", "https://"+net.JoinHostPort(vm.Gateway, port), 15*time.Minute
+		image, url, repair = "image", fmt.Sprintf("https://%s:%d", vm.Gateway, served.agents.Number), 15*time.Minute
 		soak = max(soak, 5*time.Second)
 	}
 	return fmt.Sprintf(`keys: [keys.csv]
@@ -117,7 +122,7 @@ limits: {hosts: 32, per_site: 12, images_per_site: 0, power_per_minute: 0}   # t
 timeouts: {check: 12s, enter: 2m, repair: %[9]s, leave: 2m, confirm: %[9]s}
 soak: %[10]s
 stop: {canary: 15, stranded: 3, failed: 0.6}   # hosts that fail on purpose are the first to end
-`, image, served.agents, served.images, url, controllerUser, windowsUser, front, max(5*o.Pace, time.Second), repair, soak)
+`, image, served.agents.Address(), served.images.Address(), url, controllerUser, windowsUser, front, max(5*o.Pace, time.Second), repair, soak)
 }
 
 // ways are the columns of fleet.csv with the addresses of ways in.
@@ -160,18 +165,4 @@ func (l *Lab) keysCSV() string {
 	}
 	w.Flush()
 	return b.String()
-}
-
-// freeAddress returns an address on loopback that nobody listens on now. It has to be known
-// before the server starts, and the same when a run is resumed; so it is below the ports
-// that systems give out by themselves.
-func freeAddress() (string, error) {
-	for range 100 {
-		l, err := net.Listen("tcp", fmt.Sprintf("127.0.0.1:%d", 20000+rand.IntN(10000)))
-		if err == nil {
-			defer l.Close()
-			return l.Addr().String(), nil
-		}
-	}
-	return "", errors.New("cannot listen on loopback: no port of 100 was free")
 }

@@ -52,6 +52,7 @@ type Lab struct {
 	Dir     string
 	members []member
 	log     *actionLog
+	served  *places // nil until they are held
 	front   *front
 
 	clouds  []*cloud
@@ -98,18 +99,19 @@ func Start(ctx context.Context, o Options) (_ *Lab, err error) {
 	if err != nil {
 		return nil, err
 	}
+	l.served = &served
 	certificate, err := redfishtest.NewCertificate() // one for all: the pin of each is its own
 	if err != nil {
 		return nil, err
 	}
-	if l.front, err = newFront(certificate, served.images); err != nil {
+	if l.front, err = newFront(certificate, served.images.Address()); err != nil {
 		return nil, err
 	}
 	if err := l.build(ctx, o, certificate); err != nil {
 		return nil, err
 	}
 	if len(l.clouds) > 0 {
-		if err := l.startHelpers(ctx, o.Dir, "https://"+served.agents); err != nil {
+		if err := l.startHelpers(ctx, o.Dir, "https://"+served.agents.Address()); err != nil {
 			return nil, fmt.Errorf("cannot start helpers: %w", err)
 		}
 	}
@@ -161,6 +163,9 @@ func (l *Lab) Close() error {
 	}
 	if l.front != nil {
 		l.front.close()
+	}
+	if l.served != nil {
+		l.served.close()
 	}
 	return l.log.Close()
 }

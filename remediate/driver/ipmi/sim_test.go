@@ -5,7 +5,6 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"net"
 	"os"
 	"os/exec"
 	"path/filepath"
@@ -17,6 +16,7 @@ import (
 	"unbrick/remediate"
 	"unbrick/remediate/driver/ipmi"
 	"unbrick/remediate/lab/testenv"
+	"unbrick/remediate/lab/testenv/ports"
 	"unbrick/remediate/power"
 )
 
@@ -67,13 +67,13 @@ func startSim(t *testing.T) sim {
 	t.Helper()
 	testenv.Need(t, "ipmi_sim")
 	dir := t.TempDir()
-	port := freePort(t)
+	port := ports.ForTest(t, ports.UDP)
 	script := filepath.Join(dir, "chassis.sh")
 	for name, text := range map[string]string{
 		script:                         fmt.Sprintf(chassisScript, dir),
 		filepath.Join(dir, "power"):    "1",
 		filepath.Join(dir, "boot"):     "none",
-		filepath.Join(dir, "lan.conf"): fmt.Sprintf(simLAN, port, script, user, password),
+		filepath.Join(dir, "lan.conf"): fmt.Sprintf(simLAN, port.Number, script, user, password),
 		filepath.Join(dir, "sim.emu"):  simEmulator,
 	} {
 		if err := os.WriteFile(name, []byte(text), 0o700); err != nil {
@@ -94,22 +94,12 @@ func startSim(t *testing.T) sim {
 			t.Logf("ipmi_sim said:\n%s", out.Bytes())
 		}
 	})
-	s := sim{fmt.Sprintf("127.0.0.1:%d", port), dir}
+	s := sim{port.Address(), dir}
 	if !soon(func() bool { _, err := simSwitch(password).Power(t.Context(), at(s.addr)); return err == nil }) {
 		_, err := simSwitch(password).Power(t.Context(), at(s.addr))
 		t.Fatalf("ipmi_sim does not answer: %v", err)
 	}
 	return s
-}
-
-func freePort(t *testing.T) int {
-	t.Helper()
-	c, err := net.ListenPacket("udp", "127.0.0.1:0")
-	if err != nil {
-		t.Fatal(err)
-	}
-	defer c.Close()
-	return c.LocalAddr().(*net.UDPAddr).Port
 }
 
 func simSwitch(password string) *ipmi.Switch {

@@ -4,7 +4,6 @@ import (
 	"context"
 	"fmt"
 	"maps"
-	"net"
 	"net/url"
 	"os"
 	"path/filepath"
@@ -19,6 +18,7 @@ import (
 	"unbrick/remediate"
 	"unbrick/remediate/driver/libvirt"
 	"unbrick/remediate/lab/testenv"
+	"unbrick/remediate/lab/testenv/ports"
 	"unbrick/remediate/lab/vm"
 	"unbrick/remediate/rescue"
 	"unbrick/remediate/rescue/agent/linux/ntfstest"
@@ -200,15 +200,10 @@ func bootHelper(t *testing.T, ctx context.Context, d *daemon, l *lib.Libvirt, di
 // startRescue starts a rescue server that guests find.
 func startRescue(t *testing.T, ctx context.Context) *rescue.Server {
 	t.Helper()
-	free, err := net.Listen("tcp", "127.0.0.1:0") // for a port that is known before the server listens
-	if err != nil {
-		t.Fatal(err)
-	}
-	free.Close()
-	_, port, _ := net.SplitHostPort(free.Addr().String())
+	port := ports.ForTest(t, ports.TCP) // known before the server listens
 	s, err := rescue.Start(ctx, rescue.Config{
 		Dir: t.TempDir(), Records: &rescue.MemRecords{}, Base: rescue.StubImage(),
-		AgentListen: "127.0.0.1:" + port, AgentURL: "https://" + net.JoinHostPort(vm.Gateway, port), ImageListen: "127.0.0.1:0",
+		AgentListen: port.Address(), AgentURL: fmt.Sprintf("https://%s:%d", vm.Gateway, port.Number), ImageListen: "127.0.0.1:0",
 	})
 	if err != nil {
 		t.Fatal(err)

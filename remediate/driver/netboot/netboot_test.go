@@ -20,6 +20,7 @@ import (
 	"unbrick/remediate"
 	"unbrick/remediate/driver/drivertest"
 	"unbrick/remediate/driver/netboot"
+	"unbrick/remediate/lab/testenv/ports"
 	server "unbrick/remediate/netboot"
 	"unbrick/remediate/power"
 	"unbrick/remediate/power/powertest"
@@ -80,12 +81,7 @@ func newRig(t *testing.T) *rig {
 // freePort returns an address of loopback that nobody has, for UDP.
 func freePort(t *testing.T) *net.UDPAddr {
 	t.Helper()
-	c, err := net.ListenPacket("udp4", "127.0.0.1:0")
-	if err != nil {
-		t.Fatal(err)
-	}
-	defer c.Close()
-	return c.LocalAddr().(*net.UDPAddr)
+	return &net.UDPAddr{IP: net.IPv4(127, 0, 0, 1), Port: ports.ForTest(t, ports.UDP).Number}
 }
 
 func (r *rig) rig() drivertest.Rig {

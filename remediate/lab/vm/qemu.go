@@ -7,7 +7,6 @@ import (
 	"encoding/json"
 	"fmt"
 	"io"
-	"net"
 	"os"
 	"os/exec"
 	"strings"
@@ -35,7 +34,6 @@ const (
 // args returns the command line of QEMU. The network card has no boot ROM: QEMU's own is not
 // signed, and would take the boot from the disk under Secure Boot.
 func (m *Machine) args(iso string) []string {
-	_, port, _ := net.SplitHostPort(m.address)
 	cpu := "qemu64,+rdrand" // without, the guest waits minutes for its first random number
 	if m.opt.Accel != "tcg" {
 		cpu = "host"
@@ -50,7 +48,7 @@ func (m *Machine) args(iso string) []string {
 		"-smbios", "type=1,manufacturer=unbrick lab,product=VM,serial=" + comma(m.opt.Serial) + ",uuid=" + m.opt.UUID,
 		"-drive", "if=none,id=disk,format=raw,cache=unsafe,file=" + comma(m.disk),
 		"-device", "virtio-blk-pci,drive=disk,bootindex=1",
-		"-netdev", "user,id=net,hostfwd=tcp:127.0.0.1:" + port + "-:5985",
+		"-netdev", "user,id=net,hostfwd=tcp:" + m.port.Address() + "-:5985",
 		"-device", "virtio-net-pci,netdev=net,romfile=,mac=" + m.opt.MAC,
 		"-chardev", "file,id=console,path=/dev/fd/3", "-serial", "chardev:console",
 		"-qmp", "stdio",

@@ -5,7 +5,6 @@ import (
 	"fmt"
 	"io"
 	"maps"
-	"net"
 	"net/http"
 	"path/filepath"
 	"slices"
@@ -22,6 +21,7 @@ import (
 	"unbrick/remediate/driver/redfish"
 	"unbrick/remediate/driver/redfish/redfishtest"
 	"unbrick/remediate/lab/testenv"
+	"unbrick/remediate/lab/testenv/ports"
 	"unbrick/remediate/lab/vm"
 	"unbrick/remediate/rescue"
 	"unbrick/remediate/rescue/agent/linux/ntfstest"
@@ -203,15 +203,10 @@ func startServer(t *testing.T, ctx context.Context, broker *bitlocker.Broker) *r
 		t.Fatal(err)
 	}
 	t.Cleanup(func() { img.Close() })
-	l, err := net.Listen("tcp", "127.0.0.1:0") // for a port that is known before the server listens
-	if err != nil {
-		t.Fatal(err)
-	}
-	l.Close()
-	_, port, _ := net.SplitHostPort(l.Addr().String())
+	port := ports.ForTest(t, ports.TCP) // known before the server listens
 	s, err := rescue.Start(ctx, rescue.Config{
 		Dir: t.TempDir(), Records: &rescue.MemRecords{}, Broker: broker,
-		AgentListen: "127.0.0.1:" + port, AgentURL: "https://" + net.JoinHostPort(vm.Gateway, port), ImageListen: "127.0.0.1:0",
+		AgentListen: port.Address(), AgentURL: fmt.Sprintf("https://%s:%d", vm.Gateway, port.Number), ImageListen: "127.0.0.1:0",
 		Base: rescue.Base{ReaderAt: io.ReaderAt(img), Size: img.Size, ConfigOffset: img.ConfigOffset},
 	})
 	if err != nil {

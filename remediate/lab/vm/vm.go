@@ -12,13 +12,12 @@ import (
 	"errors"
 	"fmt"
 	"log/slog"
-	"math/rand/v2"
-	"net"
 	"os"
 	"path/filepath"
 	"sync"
 
 	"unbrick/remediate/driver/redfish/redfishtest"
+	"unbrick/remediate/lab/testenv/ports"
 )
 
 // Gateway is where a guest finds what listens on 127.0.0.1 of the machine that the lab runs
@@ -54,7 +53,7 @@ type Machine struct {
 	log     *slog.Logger
 	disk    string
 	vars    string
-	address string
+	port    *ports.Port // where Windows answers
 	console *console
 
 	mu     sync.Mutex // guards the rest
@@ -91,10 +90,11 @@ func New(ctx context.Context, o Options) (*Machine, error) {
 		return nil, fmt.Errorf("cannot make host %s: %w", o.Name, err)
 	}
 	var err error
-	if m.address, err = freePort(); err != nil {
+	if m.port, err = ports.TCP(); err != nil {
 		return nil, fmt.Errorf("cannot make host %s: %w", o.Name, err)
 	}
 	if m.console, err = openConsole(filepath.Join(o.Dir, "console.log")); err != nil {
+		m.port.Close()
 		return nil, fmt.Errorf("cannot make host %s: %w", o.Name, err)
 	}
 	return m, nil
@@ -110,7 +110,7 @@ func (m *Machine) Attach(b Board) {
 // Address is where Windows answers when it is up: 127.0.0.1 and a port. While the host runs,
 // QEMU accepts connections there for a guest that does not answer, so that only an answer is
 // a sign of life.
-func (m *Machine) Address() string { return m.address }
+func (m *Machine) Address() string { return m.port.Address() }
 
 // DiskImage is the path of the disk. It may be read or changed while the host is off.
 func (m *Machine) DiskImage() string { return m.disk }
@@ -162,6 +162,7 @@ func (m *Machine) Close() error {
 	if closed {
 		return nil
 	}
+	m.port.Close()
 	return m.console.close()
 }
 
@@ -211,18 +212,6 @@ type nobody struct{}
 
 func (nobody) Reboot() redfishtest.Boot { return redfishtest.Boot{Device: redfishtest.Hdd} }
 func (nobody) PoweredOff()              {}
-
-// freePort returns an address on the loopback that nobody listens on. It is below the ports
-// that Linux gives to outgoing connections, so that it stays free until QEMU takes it.
-func freePort() (addr string, err error) {
-	for range 100 {
-		var l net.Listener
-		if l, err = net.Listen("tcp", fmt.Sprintf("127.0.0.1:%d", 20000+rand.IntN(12000))); err == nil {
-			return l.Addr().String(), l.Close()
-		}
-	}
-	return "", err
-}
 
 func copyFile(to, from string) error {
 	b, err := os.ReadFile(from)

@@ -6,7 +6,6 @@ import (
 	"context"
 	"fmt"
 	"io"
-	"net"
 	"net/http"
 	"os"
 	"os/exec"
@@ -19,6 +18,7 @@ import (
 	"unbrick/playbooks"
 	"unbrick/remediate"
 	"unbrick/remediate/lab/testenv"
+	"unbrick/remediate/lab/testenv/ports"
 	"unbrick/remediate/rescue"
 	"unbrick/remediate/rescue/agent/linux/ntfstest"
 	"unbrick/remediate/rescue/image"
@@ -142,15 +142,10 @@ func startServer(t *testing.T, dir string) *rescue.Server {
 		t.Fatal(err)
 	}
 	t.Cleanup(func() { img.Close() })
-	l, err := net.Listen("tcp", "127.0.0.1:0") // a free port, to be named before it is opened
-	if err != nil {
-		t.Fatal(err)
-	}
-	port := l.Addr().(*net.TCPAddr).Port
-	l.Close()
+	port := ports.ForTest(t, ports.TCP) // named before anybody listens
 	s, err := rescue.Start(t.Context(), rescue.Config{
 		Dir:         filepath.Join(t.TempDir(), "rescue"),
-		AgentListen: fmt.Sprintf("127.0.0.1:%d", port), AgentURL: fmt.Sprintf("https://10.0.2.2:%d", port),
+		AgentListen: port.Address(), AgentURL: fmt.Sprintf("https://10.0.2.2:%d", port.Number),
 		ImageListen: "127.0.0.1:0",
 		Base:        rescue.Base{ReaderAt: img, Size: img.Size, ConfigOffset: img.ConfigOffset},
 		Records:     &rescue.MemRecords{},
