@@ -14,6 +14,7 @@ import (
 	"unbrick/bitlocker"
 	"unbrick/bitlocker/keytest"
 	"unbrick/bitlocker/rotation"
+	"unbrick/remediate/lab/testenv/powershell"
 )
 
 // A world is a ledger, hosts with one volume each, and an escrow.
@@ -164,6 +165,9 @@ var guid = regexp.MustCompile(`'\{([0-9A-F-]{36})\}'`)
 
 func (r winrm) Run(_ context.Context, host, script string) (string, error) {
 	r.ran = append(r.ran, script)
+	if err := powershell.Check(script); err != nil {
+		return "", err
+	}
 	if r.run != nil {
 		if err := r.run(); err != nil {
 			return "", err

@@ -73,6 +73,7 @@ var mayImport = []struct {
 	{"remediate/lab/testenv/faults", nil},
 	{"remediate/lab/testenv/selfsigned", nil},
 	{"remediate/lab/testenv/ports", nil},
+	{"remediate/lab/testenv/powershell", nil},
 	{"remediate/lab/testenv/samba", []string{"remediate/lab/testenv"}},
 	{"remediate/lab/vm", []string{"bitlocker/fve", "bitlocker/fve/fvetest", "remediate/rescue/image", "remediate/driver/redfish/redfishtest", "remediate/lab/testenv", "remediate/lab/testenv/ports"}},
 	{"remediate/lab/vm/standin", []string{"bitlocker/fve", "playbooks/diskimage"}},

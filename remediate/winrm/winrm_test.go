@@ -11,6 +11,7 @@ import (
 
 	"unbrick/bitlocker/rotation"
 	"unbrick/inventory/secret"
+	"unbrick/remediate/lab/testenv/powershell"
 	"unbrick/remediate/tlspin"
 	"unbrick/remediate/winrm"
 	"unbrick/remediate/winrm/winrmtest"
@@ -187,7 +188,15 @@ func TestPowerShell(t *testing.T) {
 	if out, err := r.Run(t.Context(), "h1", script); err != nil || out != "done" {
 		t.Errorf("%q, %v", out, err)
 	}
-	_, err := r.Run(t.Context(), "h1", "other")
+	_, coded, _ := strings.Cut(winrm.PowerShellLine(), "-EncodedCommand ")
+	b, err := base64.StdEncoding.DecodeString(coded)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := powershell.Check(strings.ReplaceAll(string(b), "\x00", "")); err != nil {
+		t.Error(err) // what reads the script: UTF-16 of ASCII
+	}
+	_, err = r.Run(t.Context(), "h1", "other")
 	if err == nil || strings.Contains(err.Error(), "123456") || !strings.Contains(err.Error(), "key [digits]") {
 		t.Error(err)
 	}

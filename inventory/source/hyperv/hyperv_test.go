@@ -14,6 +14,7 @@ import (
 	"unbrick/inventory"
 	"unbrick/inventory/source/hyperv"
 	"unbrick/inventory/sourcetest"
+	"unbrick/remediate/lab/testenv/powershell"
 )
 
 type object = map[string]any
@@ -25,7 +26,7 @@ var cmdlets = regexp.MustCompile(`\b[A-Z][A-Za-z]+-[A-Z][A-Za-z]+\b`)
 
 // Run implements hyperv.Runner.
 func (h hypervisors) Run(ctx context.Context, host, script string) (string, error) {
-	if err := ctx.Err(); err != nil {
+	if err := errors.Join(ctx.Err(), powershell.Check(script)); err != nil {
 		return "", err
 	}
 	for _, name := range cmdlets.FindAllString(script, -1) {

@@ -18,6 +18,7 @@ import (
 	"unbrick/remediate/driver/drivertest"
 	"unbrick/remediate/driver/hyperv"
 	"unbrick/remediate/driver/hyperv/hypervtest"
+	"unbrick/remediate/lab/testenv/powershell"
 	"unbrick/remediate/rescue"
 	"unbrick/remediate/swap"
 	"unbrick/remediate/swap/swaptest"
@@ -79,6 +80,9 @@ func (l *line) Run(ctx context.Context, host, script string) (string, error) {
 		return "", errors.New("The operation cannot be performed while the object is in use.")
 	case loss == drivertest.Forbidden:
 		return "", errors.New("You do not have the required permission to complete this task.")
+	}
+	if err := powershell.Check(script); err != nil {
+		return "", err
 	}
 	out, err := l.hv.Run(script)
 	if loss == drivertest.LostAfter || loss == drivertest.Death {

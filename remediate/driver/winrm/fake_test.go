@@ -22,6 +22,7 @@ import (
 	"unbrick/playbooks"
 	"unbrick/remediate"
 	"unbrick/remediate/driver/winrm"
+	"unbrick/remediate/lab/testenv/powershell"
 	"unbrick/remediate/tlspin"
 	client "unbrick/remediate/winrm"
 	"unbrick/remediate/winrm/winrmtest"
@@ -221,6 +222,9 @@ var jobIn = regexp.MustCompile(`FromBase64String\('([A-Za-z0-9+/=]+)'\)`)
 // powershell does the script's job and returns what it prints.
 func (w *windows) powershell(input []byte) string {
 	script, _ := base64.StdEncoding.DecodeString(strings.ReplaceAll(string(input), "\r\n", ""))
+	if err := powershell.Check(string(script)); err != nil {
+		return err.Error()
+	}
 	var j struct {
 		Steps []struct {
 			Match, Header, From, Until string
