@@ -2,7 +2,6 @@ package amt
 
 import (
 	"context"
-	"crypto/x509"
 	"errors"
 	"fmt"
 	"net"
@@ -162,11 +161,11 @@ func (v *visit) explainSilence(err error) error {
 	switch {
 	case errors.As(err, &changed):
 		return fmt.Errorf("AMT refused: %w", changed)
-	case certificate(err):
+	case tlspin.Untrusted(err):
 		return fmt.Errorf("AMT %s: %w. With tls: pin its own certificate is recorded and trusted", v.addr.host, err)
 	case errors.As(err, &name) && name.IsNotFound:
 		return fmt.Errorf("cannot find AMT %s: no such name in DNS", v.addr.host)
-	case plaintext(err):
+	case tlspin.Plaintext(err):
 		return fmt.Errorf("%s answers without TLS: this is not port 16993 of AMT, or TLS is not set up on it", v.addr.host)
 	case errors.As(err, &op) && op.Op == "remote error":
 		return fmt.Errorf("AMT %s does not agree on TLS, of which 1.2 is the least: %w", v.addr.host, op)
@@ -182,20 +181,8 @@ func (v *visit) explainSilence(err error) error {
 func definite(err error) bool {
 	var changed *tlspin.ChangedError
 	var op *net.OpError
-	return errors.As(err, &changed) || certificate(err) || plaintext(err) ||
+	return errors.As(err, &changed) || tlspin.Untrusted(err) || tlspin.Plaintext(err) ||
 		errors.As(err, &op) && op.Op == "remote error"
-}
-
-func plaintext(err error) bool {
-	text := err.Error()
-	return strings.Contains(text, "server gave HTTP response") || strings.Contains(text, "first record does not look like a TLS handshake")
-}
-
-func certificate(err error) bool {
-	var unknown x509.UnknownAuthorityError
-	var name x509.HostnameError
-	var invalid x509.CertificateInvalidError
-	return errors.As(err, &unknown) || errors.As(err, &name) || errors.As(err, &invalid)
 }
 
 // later marks an error as one that may pass.

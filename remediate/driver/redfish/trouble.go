@@ -2,7 +2,6 @@ package redfish
 
 import (
 	"context"
-	"crypto/x509"
 	"encoding/json"
 	"errors"
 	"fmt"
@@ -55,7 +54,7 @@ func kindOf(err error) trouble {
 	if status == 0 {
 		var syntax *json.SyntaxError
 		var changed *tlspin.ChangedError
-		if errors.As(err, &syntax) || errors.As(err, &changed) || certificate(err) {
+		if errors.As(err, &syntax) || errors.As(err, &changed) || tlspin.Untrusted(err) {
 			return other
 		}
 		return lost
@@ -168,11 +167,11 @@ func (v *visit) explainSilence(err error) error {
 	switch {
 	case errors.As(err, &changed):
 		return fmt.Errorf("BMC refused: %w", changed)
-	case certificate(err):
+	case tlspin.Untrusted(err):
 		return fmt.Errorf("BMC %s: %w. With tls: pin its own certificate is recorded and trusted", v.addr.host, err)
 	case errors.As(err, &host) && host.IsNotFound:
 		return fmt.Errorf("cannot find BMC %s: no such name in DNS", v.addr.host)
-	case strings.Contains(err.Error(), "server gave HTTP response"), strings.Contains(err.Error(), "first record does not look like a TLS handshake"):
+	case tlspin.Plaintext(err):
 		return fmt.Errorf("%s answers without TLS: this is not the HTTPS port of a BMC", v.addr.host)
 	case errors.As(err, &syntax):
 		return fmt.Errorf("%s answers, but not as a Redfish service", v.addr.host)
@@ -186,13 +185,6 @@ func (v *visit) explainSilence(err error) error {
 		return v.later(fmt.Errorf("BMC %s broke off its answer", v.addr.host))
 	}
 	return err
-}
-
-func certificate(err error) bool {
-	var unknown x509.UnknownAuthorityError
-	var name x509.HostnameError
-	var invalid x509.CertificateInvalidError
-	return errors.As(err, &unknown) || errors.As(err, &name) || errors.As(err, &invalid)
 }
 
 // later marks an error as one that may pass.
