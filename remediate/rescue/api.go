@@ -62,6 +62,9 @@ func (s *Server) agentAPI() http.Handler {
 	mux.Handle("POST /v1/report", s.handle(s.claimed(s.report)))
 	mux.Handle("POST "+wire.StickPath("{id}"), s.stickAPI())
 	mux.Handle("POST "+wire.HelperPath("{id}"), s.helperAPI())
+	mux.Handle("GET "+wire.HelperPath("{id}"), s.enrolAPI(s.helperGood))
+	mux.Handle("POST "+wire.EnrolPath("{id}"), s.enrolAPI(s.enrol))
+	mux.Handle("GET "+wire.EnrolAgentPath("{id}"), s.enrolAPI(s.enrolAgent))
 	return mux
 }
 

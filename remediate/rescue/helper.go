@@ -105,11 +105,7 @@ func (h *Helpers) Revoke(ctx context.Context, id, by string) error {
 	if _, err := h.find(ctx, id); err != nil {
 		return err
 	}
-	b, err := json.Marshal(revocation{By: by, At: h.sticks.now().UTC()})
-	if err != nil {
-		return err
-	}
-	if err := h.sticks.records.Create(ctx, "helperend/"+id, b); err != nil && !errors.Is(err, fs.ErrExist) {
+	if err := h.end(ctx, "helperend/"+id, by); err != nil {
 		return fmt.Errorf("cannot take helper %s out of use: %w", id, err)
 	}
 	return nil

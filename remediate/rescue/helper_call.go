@@ -45,6 +45,9 @@ func (s *Server) tell(c *call) (any, error) {
 		return nil, refuse(http.StatusForbidden, "%d disks on one helper are too many", len(in.Disks))
 	}
 	s.calls.heard(h.Name, s.cfg.Now(), in.Disks)
+	if err := s.meet(c, h); err != nil {
+		return nil, err
+	}
 	out := wire.HelperAnswer{Again: min(askAgain, s.cfg.Poll)}
 	for _, d := range in.Disks {
 		if err := s.tellOf(c, h, d, &out); err != nil {
@@ -119,8 +122,9 @@ func (s *Server) goodHelper(c *call) (helper, error) {
 // helperCalls remember what helpers said last: for a person who wonders why nothing happens.
 // The zero value is ready.
 type helperCalls struct {
-	mu sync.Mutex
-	m  map[string]helperCall
+	mu  sync.Mutex
+	m   map[string]helperCall
+	met map[string]bool // by id: on record
 }
 
 type helperCall struct {
@@ -135,6 +139,21 @@ func (h *helperCalls) heard(name string, at time.Time, disks []wire.HelperDisk) 
 		h.m = map[string]helperCall{}
 	}
 	h.m[name] = helperCall{at, disks}
+}
+
+func (h *helperCalls) hasMet(id string) bool {
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	return h.met[id]
+}
+
+func (h *helperCalls) noteMet(id string) {
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	if h.met == nil {
+		h.met = map[string]bool{}
+	}
+	h.met[id] = true
 }
 
 // last says what the helper last said of a disk.

@@ -60,6 +60,7 @@ type Config struct {
 
 	Base    Base
 	Netboot fs.FS             // the files that hosts load from the network; nil: none does
+	Agent   string            // file of the agent, for machines that enrol as helpers; empty: none does
 	Broker  *bitlocker.Broker // nil: no key is ever released
 	Records Records
 	Terms   func(remediate.Target) Terms // nil: no dry run, nothing allowed

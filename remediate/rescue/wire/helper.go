@@ -16,6 +16,24 @@ type Helper struct {
 // 409 and 5xx mean what they mean everywhere.
 func HelperPath(id string) string { return "/v1/helpers/" + id }
 
+// EnrolPath is where the agent on a machine that is to be a helper asks for its Config, with the
+// token of its enrolment as bearer. The message is an Enrol, the answer a Config. Below it, at
+// EnrolAgentPath, who has the token gets the agent itself.
+func EnrolPath(id string) string { return "/v1/enrol/" + id }
+
+// EnrolAgentPath is where the program is that enrols.
+func EnrolAgentPath(id string) string { return EnrolPath(id) + "/agent" }
+
+// An Enrol asks for the credential of a helper. The token may have been read by others, in the
+// history of what brought it; so it is good once.
+type Enrol struct {
+	Version int    `json:"version"`
+	Agent   string `json:"agent"`
+	// Secret is random, and made for this one asking: it shows that the same process asks again,
+	// whose answer was lost.
+	Secret []byte `json:"secret"`
+}
+
 // A HelperCall says which disks a helper has. Its own go unsaid.
 type HelperCall struct {
 	Version int          `json:"version"`
