@@ -53,6 +53,7 @@ func fix(c *cli.Context) error {
 		return err
 	}
 	cfg.pins, cfg.State = cfg.State, fixState(cfg.State, h.Name)
+	cfg.Schedule.Shift = "" // whoever asks for one host is there
 	return carryOut(c, cfg, one, "fix-"+time.Now().UTC().Format("20060102-150405"))
 }
 

@@ -43,6 +43,7 @@ func status(c *cli.Context) error {
 		printSites(c.App.Writer, st.Sites)
 		printService(c.App.Writer, st.Service)
 		printGates(c.App.Writer, st.Sites)
+		printShifts(c.App.Writer, st.Sites)
 		printOutlook(c.App.Writer, st, f)
 		printHalts(c.App.Writer, st.Halts)
 		printWaits(c.App.Writer, st)
@@ -71,6 +72,16 @@ func printGates(w io.Writer, sites []engine.SiteStatus) {
 		}
 		if s.Gated && s.Todo > 0 {
 			fmt.Fprintf(w, "%s: ordinary hosts are held until those that they depend on have ended; unbrick pin %s --anyway --until 6h does not wait\n", named(s.Site), s.Site)
+		}
+	}
+}
+
+// printShifts says where hosts wait for technicians who are off.
+func printShifts(w io.Writer, sites []engine.SiteStatus) {
+	for _, s := range sites {
+		if s.Shift != nil {
+			fmt.Fprintf(w, "%d hosts that need a person wait for the shift at %s, from %s; unbrick done HOST takes one up before that\n",
+				s.Shift.Hosts, named(s.Site), s.Shift.From.Format("Mon 15:04 MST"))
 		}
 	}
 }

@@ -6,6 +6,8 @@ import (
 	"database/sql"
 	"fmt"
 	"slices"
+
+	"unbrick/remediate"
 )
 
 // A candidate is a host that is due to be taken.
@@ -25,6 +27,7 @@ type line struct {
 	size       int       // of a page
 	shut       []string  // sites that are halted for the way
 	serves     int       // hosts of services up to this class alone; 0: all
+	now        int64     // whoever's shift begins later is not sent
 	first      candidate // none comes before it
 	page       []candidate
 	end        bool // there is no further page
@@ -55,6 +58,7 @@ func (w *worker) candidates(ctx context.Context, tx *sql.Tx, p position) (list [
 		return nil, 0, err
 	}
 	for _, l := range lines {
+		l.now = p.now
 		if l.size = min(max(2*p.free, 16), linePage); u.watches(l.way) {
 			l.shut = u.watch.sites[l.way]
 		}
@@ -168,6 +172,9 @@ func (w *worker) read(ctx context.Context, tx *sql.Tx, l *line) error {
 	if w.Limits.PerSite > 0 {
 		args = append(args, w.Limits.PerSite)
 		where += fmt.Sprintf(` AND s.running < $%d`, len(args))
+	}
+	if l.way == remediate.Manual {
+		where += ` AND NOT (` + offShift(l.now) + `)`
 	}
 	for _, site := range l.shut {
 		args = append(args, site)

@@ -47,7 +47,7 @@ func (w *worker) dispatch(ctx context.Context) (over bool, err error) {
 			if _, err = w.openGates(ctx, tx, false); err != nil {
 				return err
 			}
-			if state.service, err = w.Store.service(ctx, tx, w.run.ID); err != nil {
+			if state.service, err = w.Store.service(ctx, tx, w.run.ID, state.now); err != nil {
 				return err
 			}
 			if err = w.halt(ctx, tx, &state); err != nil {
@@ -96,7 +96,7 @@ func (w *worker) nothingLeft(ctx context.Context, tx *sql.Tx, p position) (bool,
 			return false, err
 		}
 	}
-	await, err := w.awaits(ctx, tx)
+	await, err := w.awaits(ctx, tx, p)
 	return !await, err
 }
 
@@ -107,6 +107,7 @@ type position struct {
 	free           int // places left in this process
 	paused, halted bool
 	resumed        int64
+	now            int64 // as the state has it
 	watch          *watch
 	service        int // class that all that is ordinary is held for; 0: none
 }
@@ -119,6 +120,9 @@ func (w *worker) position(ctx context.Context, tx *sql.Tx) (p position, err erro
 		return p, err
 	}
 	p.paused, p.halted = paused != "", halted != ""
+	if p.now, err = w.Store.now(ctx, tx); err != nil {
+		return p, err
+	}
 	in, args := w.atSites("site", w.run.ID)
 	err = tx.QueryRowContext(ctx, `SELECT COALESCE(SUM(todo), 0), COALESCE(SUM(running), 0) FROM sites WHERE run = $1`+in, args...).
 		Scan(&p.todo, &p.running)

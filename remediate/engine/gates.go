@@ -21,18 +21,20 @@ import (
 // comesFirst says whether the others of its site are held for a host.
 func comesFirst(h inventory.Host) bool { return h.Tier == inventory.Dependency && h.Site != "" }
 
-// A gating says which hosts of a run that is being stored are held.
+// A gating says which hosts of a run that is being stored are held, and where their sites are.
 type gating struct {
 	firsts, others map[string]bool // sites by what was seen of them
 	early          map[string]bool // sites with hosts that were stored before it was known
+	places         placesOf
 }
 
 func newGating() *gating {
-	return &gating{firsts: map[string]bool{}, others: map[string]bool{}, early: map[string]bool{}}
+	return &gating{firsts: map[string]bool{}, others: map[string]bool{}, early: map[string]bool{}, places: placesOf{}}
 }
 
 // label returns the columns first and held of a host.
 func (g *gating) label(h inventory.Host) (first, held int) {
+	g.places.join(h)
 	switch {
 	case comesFirst(h):
 		g.firsts[h.Site] = true
@@ -55,6 +57,9 @@ func (g *gating) finish(ctx context.Context, tx *sql.Tx, run string) error {
 		if _, err := tx.ExecContext(ctx, `UPDATE sites SET gated = 1 WHERE run = $1 AND site = $2`, run, site); err != nil {
 			return err
 		}
+	}
+	if err := g.places.store(ctx, tx, run); err != nil {
+		return err
 	}
 	return hold(ctx, tx, run, slices.Sorted(maps.Keys(g.early)))
 }

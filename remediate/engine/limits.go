@@ -98,7 +98,7 @@ func (w *worker) inHand(ctx context.Context, tx *sql.Tx, u *usage, p position) (
 	in, args := w.atSites("h.site", w.run.ID, remediate.Manual)
 	err = tx.QueryRowContext(ctx, `SELECT COUNT(*) FROM hosts h JOIN sites s ON s.run = h.run AND s.site = h.site
 		WHERE h.run = $1 AND h.state = 'todo' AND h.held = 0 AND h.way = $2 AND s.paused = ''
-		AND (s.gated = 0 OR h.first = 1 OR h.serves > 0) AND NOT (`+unserved(p.service)+`)`+in, args...).Scan(&n)
+		AND (s.gated = 0 OR h.first = 1 OR h.serves > 0) AND NOT (`+unserved(p.service)+`) AND NOT (`+offShift(p.now)+`)`+in, args...).Scan(&n)
 	return n, err
 }
 

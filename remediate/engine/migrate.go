@@ -35,7 +35,11 @@ func upgrades() []string {
 		ALTER TABLE sites ADD COLUMN pinned_by TEXT NOT NULL DEFAULT '';
 		ALTER TABLE sites ADD COLUMN anyway INTEGER NOT NULL DEFAULT 0;
 		DROP INDEX IF EXISTS hosts_next`, `
-		ALTER TABLE hosts ADD COLUMN serves INTEGER NOT NULL DEFAULT 0`}
+		ALTER TABLE hosts ADD COLUMN serves INTEGER NOT NULL DEFAULT 0`, `
+		ALTER TABLE sites ADD COLUMN country TEXT;
+		ALTER TABLE sites ADD COLUMN zone TEXT;
+		ALTER TABLE sites ADD COLUMN clock TEXT NOT NULL DEFAULT '';
+		ALTER TABLE sites ADD COLUMN off BIGINT NOT NULL DEFAULT 0`}
 }
 
 // migrate makes the tables, or brings them up to this version.

@@ -254,7 +254,8 @@ func (f *refresh) put(ctx context.Context, tx *sql.Tx, p Planned, one *Refreshed
 
 // insert stores a host that is to do. Whoever works on the run says by which way it goes.
 func (f *refresh) insert(ctx context.Context, tx *sql.Tx, p Planned) error {
-	if err := insertHosts(ctx, tx, f.run, []Planned{p}, newGating()); err != nil {
+	g := newGating()
+	if err := insertHosts(ctx, tx, f.run, []Planned{p}, g); err != nil {
 		return err
 	}
 	if _, err := tx.ExecContext(ctx, `UPDATE hosts SET way = '`+unlabelled+`' WHERE run = $1 AND host = $2`, f.run.ID, p.Host.Name); err != nil {
@@ -262,7 +263,10 @@ func (f *refresh) insert(ctx context.Context, tx *sql.Tx, p Planned) error {
 	}
 	_, err := tx.ExecContext(ctx, `INSERT INTO sites (run, site, todo) VALUES ($1, $2, 1)
 		ON CONFLICT (run, site) DO UPDATE SET todo = sites.todo + 1`, f.run.ID, p.Host.Site)
-	return err
+	if err != nil {
+		return err
+	}
+	return g.places.store(ctx, tx, f.run.ID) // the last word counts
 }
 
 // gate holds the hosts for the dependency tier of their sites, which may be new.

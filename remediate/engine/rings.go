@@ -208,14 +208,15 @@ func (m *watch) stopped(way, model, site string) bool {
 }
 
 // barred counts the hosts to do that are not taken before somebody resumes what is halted, or
-// the dependency tier of their site, or the services that it needs, have ended.
+// the dependency tier of their site, or the services that it needs, have ended, or the shift of its
+// technicians begins.
 func (w *worker) barred(ctx context.Context, tx *sql.Tx, p position) (n int, err error) {
 	if p.paused {
 		return 0, nil
 	}
 	in, args := w.atSites("h.site", w.run.ID)
 	rows, err := tx.QueryContext(ctx, `SELECT h.way, h.model, h.site, CASE WHEN h.held = 1 OR (s.gated = 1 AND h.first = 0 AND h.serves = 0 AND h.way <> '')
-		OR (`+unserved(p.service)+`) THEN 1 ELSE 0 END AS gate, COUNT(*) FROM hosts h JOIN sites s ON s.run = h.run AND s.site = h.site
+		OR (`+unserved(p.service)+`) OR (`+offShift(p.now)+`) THEN 1 ELSE 0 END AS gate, COUNT(*) FROM hosts h JOIN sites s ON s.run = h.run AND s.site = h.site
 		WHERE h.run = $1 AND h.state = 'todo' AND s.paused = ''`+in+` GROUP BY h.way, h.model, h.site, gate`, args...)
 	if err != nil {
 		return 0, err

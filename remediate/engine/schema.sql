@@ -67,6 +67,7 @@ CREATE INDEX IF NOT EXISTS hosts_next ON hosts (run, way, model, ord, host) WHER
 CREATE INDEX IF NOT EXISTS hosts_first ON hosts (run, site) WHERE first = 1 AND state <> 'done';
 CREATE INDEX IF NOT EXISTS hosts_serves ON hosts (run, serves) WHERE serves > 0 AND state <> 'done';
 CREATE INDEX IF NOT EXISTS hosts_held ON hosts (run, site) WHERE held = 1;
+CREATE INDEX IF NOT EXISTS hosts_hands ON hosts (run, site) WHERE state = 'todo' AND way = 'manual';
 CREATE INDEX IF NOT EXISTS hosts_waiting ON hosts (run, since) WHERE state = 'waiting';
 CREATE INDEX IF NOT EXISTS hosts_running ON hosts (run, executor) WHERE state = 'running';
 CREATE INDEX IF NOT EXISTS hosts_ended ON hosts (run, ended) WHERE ended > 0;
@@ -91,6 +92,10 @@ CREATE TABLE IF NOT EXISTS sites (
 	stranded BIGINT NOT NULL DEFAULT 0,
 	on_time BIGINT NOT NULL DEFAULT 0,
 	late BIGINT NOT NULL DEFAULT 0,
+	country TEXT,                    -- as its hosts have it, NULL: nobody has looked
+	zone TEXT,                       -- the same
+	clock TEXT NOT NULL DEFAULT '',  -- IANA zone that its technicians work by
+	off BIGINT NOT NULL DEFAULT 0,   -- they do not work until then
 	PRIMARY KEY (run, site)
 );
 

@@ -4,20 +4,27 @@ import (
 	"context"
 	"database/sql"
 	"fmt"
+	"time"
 
 	"unbrick/remediate/schedule"
 )
 
 // service returns the class of services that all sites are held for now: the first that has hosts
-// to be treated, or in treatment. 0 is none. One that waits for a person holds nobody: that may
-// take hours.
-func (s *Store) service(ctx context.Context, tx *sql.Tx, run string) (class int, err error) {
+// to be treated, or in treatment. 0 is none. One that waits for a person, or for the shift of one,
+// holds nobody: that may take hours.
+func (s *Store) service(ctx context.Context, tx *sql.Tx, run string, now int64) (class int, err error) {
 	err = tx.QueryRowContext(ctx, `SELECT COALESCE(MIN(serves), 0) FROM hosts
-		WHERE run = $1 AND serves > 0 AND state <> 'done' AND state <> 'waiting'`, run).Scan(&class)
+		WHERE run = $1 AND serves > 0 AND state <> 'done' AND `+holding(now), run).Scan(&class)
 	if err != nil {
 		return 0, fmt.Errorf("cannot look which services are down: %w", err)
 	}
 	return class, nil
+}
+
+// holding is the condition that a host that serves all sites holds the others.
+func holding(now int64) string {
+	return `state <> 'waiting' AND NOT EXISTS (SELECT 1 FROM sites s JOIN hosts h ON h.run = s.run AND h.site = s.site
+		WHERE h.run = hosts.run AND h.host = hosts.host AND ` + offShift(now) + `)`
 }
 
 // serviceLines adds the lines of the hosts that serve all sites, up to a class. They are found by
@@ -78,7 +85,7 @@ type Service struct {
 func (s *Store) heldFor(ctx context.Context, run string) (*Service, error) {
 	var class, hosts int
 	err := s.db().QueryRowContext(ctx, `SELECT serves, COUNT(*) FROM hosts
-		WHERE run = $1 AND serves > 0 AND state <> 'done' AND state <> 'waiting' GROUP BY serves ORDER BY serves LIMIT 1`, run).Scan(&class, &hosts)
+		WHERE run = $1 AND serves > 0 AND state <> 'done' AND `+holding(time.Now().UnixMilli())+` GROUP BY serves ORDER BY serves LIMIT 1`, run).Scan(&class, &hosts)
 	if err == sql.ErrNoRows {
 		return nil, nil
 	}

@@ -58,6 +58,7 @@ type SiteStatus struct {
 	Paused string `json:"paused,omitempty"` // by whom
 	Gated  bool   `json:"gated,omitempty"`  // its hosts are held until its dependency tier has ended
 	Pin    *Pin   `json:"pin,omitempty"`
+	Shift  *Shift `json:"shift,omitempty"` // that hosts wait for
 	Count
 }
 
@@ -118,6 +119,9 @@ func (s *Store) Status(ctx context.Context, run string) (Status, error) {
 		if st.Waits, err = s.waits(ctx, r.ID); err != nil {
 			return st, err
 		}
+	}
+	if err := s.addShifts(ctx, &st); err != nil {
+		return st, err
 	}
 	if st.Service, err = s.heldFor(ctx, r.ID); err != nil {
 		return st, err

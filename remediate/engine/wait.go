@@ -108,10 +108,13 @@ func (t *treatment) seenWhileWaiting(ctx context.Context, notes []remediate.Note
 }
 
 // awaits says whether the run goes on although no host of this process is in flight or can be
-// taken: for hosts that wait for a person, or are looked after.
-func (w *worker) awaits(ctx context.Context, tx *sql.Tx) (bool, error) {
+// taken: for hosts that wait for a person, or for the shift of one, or are looked after.
+func (w *worker) awaits(ctx context.Context, tx *sql.Tx, p position) (bool, error) {
 	now := time.Now()
 	if w.Wait > 0 {
+		if off, err := w.anyOff(ctx, tx, p.now); err != nil || off {
+			return off, err
+		}
 		in, args := w.atSites("site", w.run.ID)
 		rows, err := tx.QueryContext(ctx, `SELECT route, MAX(since) FROM hosts
 			WHERE run = $1 AND state = 'waiting'`+in+` GROUP BY route`, args...)

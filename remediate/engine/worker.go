@@ -26,6 +26,7 @@ type worker struct {
 	began   time.Time
 	watch   *watch    // nil: to be read
 	gates   time.Time // when they are looked at next
+	shifts  time.Time // when they are looked at next
 	learner learner
 
 	failed chan error // why no work can be done any more
@@ -79,6 +80,12 @@ func (w *worker) work(ctx context.Context) (err error) {
 		return w.unlessCut(ctx, err)
 	}
 	if err := w.closeGates(ctx); err != nil {
+		return w.unlessCut(ctx, err)
+	}
+	if err := w.placeSites(ctx); err != nil {
+		return w.unlessCut(ctx, err)
+	}
+	if err := w.changeShifts(ctx); err != nil {
 		return w.unlessCut(ctx, err)
 	}
 	if err := w.launch(ctx); err != nil {
@@ -251,9 +258,9 @@ func (w *worker) fail(err error) {
 }
 
 // housekeep does what is due every second: take over from the dead, pass on who was
-// cancelled, label those to be treated again, count those that do not end, find what DBOS lost, and prune.
+// cancelled, label those to be treated again, begin and end shifts, count treatments that do not end, find what DBOS lost, and prune.
 func (w *worker) housekeep(ctx context.Context) error {
-	for _, do := range []func(context.Context) error{w.takeOver, w.passCancels, w.labelNew, w.closeGates, w.overdue, w.reconcile, w.prune} {
+	for _, do := range []func(context.Context) error{w.takeOver, w.passCancels, w.labelNew, w.closeGates, w.changeShifts, w.overdue, w.reconcile, w.prune} {
 		err := do(ctx)
 		switch {
 		case err == nil:

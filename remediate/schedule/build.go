@@ -167,8 +167,7 @@ func (b *Builder) AddCrowd(c Crowd, n int) {
 // Notes returns what was assumed of the hosts because nobody said it, and of how many.
 func (b *Builder) Notes() map[string]int { return maps.Clone(b.notes) }
 
-// site returns a site that is known already, or begins it. Of places that differ the first by
-// alphabet counts, whatever order they came in.
+// site returns a site that is known already, or begins it.
 func (b *Builder) site(p Place) *siteDraft {
 	s := b.sites[p.Site]
 	if s == nil {
@@ -176,15 +175,21 @@ func (b *Builder) site(p Place) *siteDraft {
 		s = &siteDraft{Place: p}
 		b.sites[p.Site] = s
 	}
+	s.Join(p)
+	return s
+}
+
+// Join adds what another host says of the same place: of what differs the first by alphabet
+// counts, whatever order they come in.
+func (p *Place) Join(o Place) {
 	least := func(have *string, v string) {
 		if *have != v && v != "" && (*have == "" || v < *have) {
 			*have = strings.Clone(v)
 		}
 	}
-	least(&s.Country, p.Country)
-	least(&s.Region, p.Region)
-	least(&s.Zone, p.Zone)
-	return s
+	least(&p.Country, o.Country)
+	least(&p.Region, o.Region)
+	least(&p.Zone, o.Zone)
 }
 
 // add counts n hosts to their pile and returns it.
@@ -247,6 +252,9 @@ func (b *Builder) finish(s *siteDraft, f *Fleet, roaming map[string]int32) site 
 	}
 	if out.Clock = s.first.At.Location(); s.first.At.IsZero() {
 		out.Clock = time.UTC
+	}
+	if b.opts.Limits.Shift != (Shift{}) {
+		out.shift = b.opts.Clock(s.Place)
 	}
 	if n, ok := b.opts.Limits.Roaming[s.Country]; ok {
 		p, known := roaming[s.Country]

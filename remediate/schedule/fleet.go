@@ -151,7 +151,8 @@ type site struct {
 	hand, handTo int32 // those of them that people treat
 	dues         int   // different ones
 	trip         float64
-	gate         bool // its dependency tier comes first: those of it that can be treated
+	shift        *time.Location // by which its people work; nil: nobody knows, or round the clock
+	gate         bool           // its dependency tier comes first: those of it that can be treated
 }
 
 // A Place is what is known of a site for all its hosts.

@@ -5,6 +5,9 @@ import (
 	"math"
 	"strings"
 	"time"
+
+	"unbrick/inventory"
+	"unbrick/inventory/calendar"
 )
 
 // A Shift is when technicians work, by the clock of the site, every day: it ends on the next day
@@ -32,19 +35,25 @@ func ParseShift(text string) (Shift, error) {
 	return Shift{all[0], all[1]}, nil
 }
 
-// at says whether the shift is on at a moment, in the zone that this is in, and when that changes.
-func (s Shift) at(t time.Time) (on bool, until time.Time) {
-	midnight := func(days int) time.Time {
-		return time.Date(t.Year(), t.Month(), t.Day()+days, 0, 0, 0, 0, t.Location())
+// At says whether technicians work at a moment by the clock of their site, and when that changes.
+// Round the clock, and by a clock that nobody knows, they do, and until is the zero time: whom
+// nobody can tell the hour of is not kept waiting for it.
+func (s Shift) At(t time.Time, clock *time.Location) (on bool, until time.Time) {
+	if s == (Shift{}) || clock == nil {
+		return true, time.Time{}
 	}
-	clock := func(days int, d time.Duration) time.Time {
+	t = t.In(clock)
+	midnight := func(days int) time.Time {
+		return time.Date(t.Year(), t.Month(), t.Day()+days, 0, 0, 0, 0, clock)
+	}
+	hour := func(days int, d time.Duration) time.Time {
 		m := midnight(days)
-		return time.Date(m.Year(), m.Month(), m.Day(), int(d.Hours()), int(d.Minutes())%60, 0, 0, t.Location())
+		return time.Date(m.Year(), m.Month(), m.Day(), int(d.Hours()), int(d.Minutes())%60, 0, 0, clock)
 	}
 	for days := -1; days <= 2; days++ {
-		from, to := clock(days, s.From), clock(days, s.To)
+		from, to := hour(days, s.From), hour(days, s.To)
 		if s.To <= s.From {
-			to = clock(days+1, s.To)
+			to = hour(days+1, s.To)
 		}
 		switch {
 		case t.Before(from):
@@ -54,6 +63,21 @@ func (s Shift) at(t time.Time) (on bool, until time.Time) {
 		}
 	}
 	return true, t.Add(24 * time.Hour) // cannot be: one begins each day
+}
+
+// Clock returns the clock that the people of a place go by, as the calendar and the table of
+// sites have it; nil if it is not known.
+func (o *Options) Clock(p Place) *time.Location {
+	h := inventory.Host{Site: p.Site, Country: p.Country, TimeZone: p.Zone}
+	o.Sites.Fill(&h)
+	if o.Calendar == nil {
+		o.Calendar = calendar.New()
+	}
+	open := openingOf(o.Calendar, calendar.Place{Country: h.Country, TimeZone: h.TimeZone}, o.Start)
+	if !open.known {
+		return nil
+	}
+	return open.At.Location()
 }
 
 // A watch is whether technicians are at work at a site, and until when that holds, in hours.
@@ -75,7 +99,10 @@ func (d *Dispatcher) atWork(s int32) bool {
 }
 
 func (d *Dispatcher) watchAt(s int32, now float64) watch {
-	on, until := d.limit.Shift.at(d.At(now).In(d.sites[s].Clock))
+	on, until := d.limit.Shift.At(d.At(now), d.sites[s].shift)
+	if until.IsZero() {
+		return watch{on, math.Inf(1)}
+	}
 	return watch{on, d.hoursOf(until)}
 }
 

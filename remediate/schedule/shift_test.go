@@ -6,6 +6,7 @@ import (
 	"time"
 
 	"unbrick/inventory"
+	"unbrick/inventory/calendar"
 	"unbrick/remediate"
 	"unbrick/remediate/schedule"
 )
@@ -69,6 +70,36 @@ func TestShift(t *testing.T) {
 	for s := range y.planner.Order(friday) {
 		if s.Way == remediate.Manual {
 			t.Errorf("%s is begun by nobody", s.Host)
+		}
+	}
+}
+
+// A shift is kept by the clock of the site, also over a change of it; by a clock that nobody knows
+// there is none to wait for. The clock is what the table of sites, or the country, says.
+func TestShiftAt(t *testing.T) {
+	o := schedule.Options{Start: friday, Sites: calendar.Sites{"syd": {Name: "SYD", TimeZone: "Australia/Sydney"}}}
+	shift := schedule.Shift{From: 6 * time.Hour, To: 22 * time.Hour}
+	for _, tc := range []struct {
+		place schedule.Place
+		now   string
+		on    bool
+		until string
+	}{
+		{schedule.Place{Site: "SYD"}, "2024-07-19T19:59:00Z", false, "2024-07-20T06:00:00+10:00"},
+		{schedule.Place{Site: "SYD"}, "2024-07-19T20:00:00Z", true, "2024-07-20T22:00:00+10:00"},
+		{schedule.Place{Site: "SYD", Zone: "Asia/Tokyo"}, "2024-07-19T20:00:00Z", false, "2024-07-20T06:00:00+09:00"},
+		{schedule.Place{Site: "BER", Country: "DE"}, "2024-10-26T20:00:00Z", false, "2024-10-27T06:00:00+01:00"},
+		{schedule.Place{Site: "NYC", Country: "US"}, "2024-07-19T03:00:00Z", true, ""},
+		{schedule.Place{Site: "XXX"}, "2024-07-19T03:00:00Z", true, ""},
+	} {
+		now, _ := time.Parse(time.RFC3339, tc.now)
+		on, until := shift.At(now, o.Clock(tc.place))
+		got := ""
+		if !until.IsZero() {
+			got = until.Format(time.RFC3339)
+		}
+		if on != tc.on || got != tc.until {
+			t.Errorf("%+v at %s: %v until %q, want %v until %q", tc.place, tc.now, on, got, tc.on, tc.until)
 		}
 	}
 }
