@@ -21,14 +21,20 @@ type RightError struct {
 	Right string // by the vendor's own name: "the API scope Hosts: Read"
 	Where string // where it is granted, or what else it may be
 	Err   error  // what the service answered; nil if it just shows nothing
+
+	Without string // what is done without it: "hosts have no addresses"; empty: nothing
 }
 
 // Error says what was answered and which right is missing.
 func (e *RightError) Error() string {
-	if e.Err == nil {
-		return "the account lacks " + e.Right
+	text := "the account lacks " + e.Right
+	if e.Err != nil {
+		text = fmt.Sprintf("%v; what is missing is %s", e.Err, e.Right)
 	}
-	return fmt.Sprintf("%v; what is missing is %s", e.Err, e.Right)
+	if e.Without != "" {
+		text += "; without it " + e.Without
+	}
+	return text
 }
 
 // Unwrap returns what the service answered.

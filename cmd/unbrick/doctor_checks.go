@@ -209,24 +209,39 @@ func (p *patient) hosts() {
 		p.missing("drivers", "", err)
 		return
 	}
-	samples := sampleTargets(p.fleet.Hosts)
-	found := make([]diagnosis, len(samples))
+	samples := sampleTargets(p.fleet.Hosts, p.cfg.backWays())
+	found := make([][]diagnosis, len(samples))
 	var wg sync.WaitGroup
 	for i, t := range samples {
-		wg.Go(func() { found[i] = ask(p.c.Context, known, t) })
+		wg.Go(func() {
+			if way, ok := known[t.Route.Driver].(checker); ok {
+				found[i] = checkWay(p.c.Context, way, t, p.fleet.Hosts)
+			} else {
+				found[i] = []diagnosis{ask(p.c.Context, known, t)}
+			}
+		})
 	}
 	wg.Wait()
-	p.out = append(p.out, found...)
+	p.out = slices.Concat(append([][]diagnosis{p.out}, found...)...)
+	p.unused(samples)
 }
 
-func sampleTargets(hosts []inventory.Host) []remediate.Target {
+// sampleTargets returns a host of each site and way. Ways that are derived from others' routes are
+// those given.
+func sampleTargets(hosts []inventory.Host, derived []string) []remediate.Target {
 	seen := map[[2]string]bool{}
 	var targets []remediate.Target
+	add := func(h inventory.Host, r inventory.Route) {
+		if key := [2]string{h.Site, r.Driver}; !seen[key] && len(targets) < 50 {
+			seen[key] = true
+			targets = append(targets, remediate.Target{Run: "doctor", Attempt: 1, Host: h, Route: r})
+		}
+	}
 	for _, h := range hosts {
 		for _, r := range h.Routes {
-			if key := [2]string{h.Site, r.Driver}; !seen[key] && len(targets) < 50 {
-				seen[key] = true
-				targets = append(targets, remediate.Target{Run: "doctor", Attempt: 1, Host: h, Route: r})
+			add(h, r)
+			if back := r.Driver + "-rollback"; slices.Contains(derived, back) {
+				add(h, inventory.Route{Driver: back, Address: r.Address})
 			}
 		}
 	}

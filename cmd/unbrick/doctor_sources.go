@@ -82,6 +82,9 @@ func checkSource(ctx context.Context, n namedSource, secrets string) diagnosis {
 	switch {
 	case errors.As(err, &right):
 		d.Right, d.Hint = right.Right, "grant it: "+right.Where
+		if right.Without != "" {
+			d.State = "warning"
+		}
 	case errors.Is(err, context.DeadlineExceeded):
 		d.Hint = fmt.Sprintf("it did not answer within %v: the address, its name, a proxy or a firewall in between%s", checkLimit, where)
 	case errors.As(err, &login), errors.As(err, &status) && status.Status == http.StatusUnauthorized:

@@ -17,6 +17,9 @@ type brieflyKey struct{}
 // is not asked again.
 func Briefly(ctx context.Context) context.Context { return context.WithValue(ctx, brieflyKey{}, true) }
 
+// Brief says whether requests are marked so: for clients that are not of this package.
+func Brief(ctx context.Context) bool { return ctx.Value(brieflyKey{}) != nil }
+
 // reading marks a request as one that changes nothing.
 func reading(ctx context.Context) context.Context { return context.WithValue(ctx, readingKey{}, true) }
 
@@ -26,7 +29,7 @@ func (c *Client) again(ctx context.Context, res *http.Response, err error) (bool
 	if ctx.Err() != nil {
 		return false, ctx.Err()
 	}
-	brief := ctx.Value(brieflyKey{}) != nil
+	brief := Brief(ctx)
 	if err != nil {
 		return !brief && ctx.Value(readingKey{}) != nil && !errors.Is(err, errRedirect), nil
 	}

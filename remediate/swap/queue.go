@@ -57,11 +57,15 @@ func (d *Driver) room(ctx context.Context, v *visit) (string, error) {
 		return "", err
 	}
 	if len(helpers) == 0 {
-		return "", fmt.Errorf("no helper for %s runs: start one beside it (volume swap in the README)", v.ID())
+		return "", noHelper(v)
 	}
 	if best := d.queue.reserve(helpers, v.ID()); best != "" {
 		return best, nil
 	}
 	// Others will be put back soon.
 	return "", &remediate.RetryError{After: 20 * time.Second, Err: fmt.Errorf("every helper has as many volumes as it may have at once (%d, on %s and others): more helpers, or a higher limit, would go faster", d.opt.PerHelper, helpers[0].Name)}
+}
+
+func noHelper(v *visit) error {
+	return fmt.Errorf("no helper for %s runs: start one beside it (volume swap in the README)", v.ID())
 }

@@ -1,9 +1,14 @@
 // Package azure lists the virtual machines of Azure that run Windows, with the way in by which
 // their disks can be swapped.
 //
-// Least right: Microsoft.Compute/virtualMachines/read, on the subscriptions or the resource
-// groups that are asked for; the built-in role Reader has it. Facts are those of the reference of
-// the Compute REST API ("Virtual Machines - List All", "- List", power states in "States and
+// Least rights: Microsoft.Compute/virtualMachines/read, and for addresses
+// Microsoft.Network/networkInterfaces/read, on the subscriptions or the resource groups that are
+// asked for; with public addresses Microsoft.Network/publicIPAddresses/read; the built-in role
+// Reader has all. Without the right to read network cards hosts have no address, and are looked
+// for by name. Where resource groups are asked for, cards are those in the same groups.
+//
+// Facts are those of the reference of the Compute and Virtual Network REST APIs ("Virtual Machines -
+// List All", "- List", "Network Interfaces - List All", "- List", power states in "States and
 // billing status of Azure Virtual Machines"). No subscription was at hand to prove them: the
 // tests' server is written from those pages.
 package azure
@@ -33,6 +38,7 @@ type Config struct {
 	Tag           string   // NAME, or NAME=VALUE
 	IDs           []string // SUBSCRIPTION/GROUP/NAME or resource ids: these alone
 	Running       bool     // only those that run: a host that loops does
+	Public        bool     // a host's address is the public one, where it has one
 
 	// Fields says which tag is which field: {"tier": "Criticality", "site": "Office"}.
 	Fields map[string]string
@@ -84,11 +90,14 @@ func Open(cfg Config, to Connection) (*Source, error) {
 	return s, nil
 }
 
-// Check reads one page of what Hosts reads. Its error names the right that is missing.
+// Check reads one page of what Hosts reads. Its error names the right that is missing, as an
+// *inventory.RightError where only addresses are missing without it.
 func (s *Source) Check(ctx context.Context) error {
 	for vm, err := range s.all(ctx) {
-		_ = vm
-		return explain(ctx, err)
+		if err != nil {
+			return explain(ctx, err)
+		}
+		return s.checkNetwork(ctx, vm)
 	}
 	return nil
 }
@@ -96,6 +105,7 @@ func (s *Source) Check(ctx context.Context) error {
 // Hosts implements [inventory.Source].
 func (s *Source) Hosts(ctx context.Context) iter.Seq2[inventory.Host, error] {
 	return inventory.Read(ctx, "Azure", func(emit func(*inventory.Draft) error) error {
+		known := map[string]addresses{} // by subscription
 		for vm, err := range s.all(ctx) {
 			if err != nil {
 				return explain(ctx, err)
@@ -103,7 +113,13 @@ func (s *Source) Hosts(ctx context.Context) iter.Seq2[inventory.Host, error] {
 			if !s.picks(vm) {
 				continue
 			}
-			if err := emit(s.draft(vm)); err != nil {
+			at, err := s.reached(ctx, vm, known, emit)
+			if err != nil {
+				return err
+			}
+			d := s.draft(vm)
+			at.put(d, vm)
+			if err := emit(d); err != nil {
 				return err
 			}
 		}

@@ -30,39 +30,56 @@ func (k token) GetToken(context.Context, policy.TokenRequestOptions) (azcore.Acc
 
 type object = map[string]any
 
-// An arm lists machines as the Resource Manager does ("Virtual Machines - List All"): with
-// nextLink, and how they stand only where $expand asks for it.
+// An arm lists machines and what they are reached by as the Resource Manager does ("Virtual
+// Machines - List All", "Network Interfaces - List All"): with nextLink, and how they stand only
+// where $expand asks for it.
 type arm struct {
-	machines []object
-	url      string
+	machines, cards, public []object
+	url                     string
+
+	denied string // a kind that may not be read
+	asked  []string
 }
 
 func (a *arm) ServeHTTP(w http.ResponseWriter, r *http.Request) {
-	const all = "/subscriptions/" + subscription + "/providers/Microsoft.Compute/virtualMachines"
-	q := r.URL.Query()
+	a.asked = append(a.asked, r.URL.Path)
+	path, ok := strings.CutPrefix(r.URL.Path, "/subscriptions/"+subscription+"/")
 	group, one := "", ""
-	switch p := strings.Split(r.URL.Path, "/"); {
-	case r.URL.Path == all:
-	case len(p) >= 8 && p[3] == "resourceGroups":
-		group = p[4]
-		if len(p) == 9 {
-			one = p[8]
-		}
-	default:
+	if p := strings.Split(path, "/"); len(p) > 4 && p[0] == "resourceGroups" {
+		group, path = p[1], strings.Join(p[2:], "/")
+	}
+	if p := strings.Split(path, "/"); len(p) == 4 {
+		one, path = p[3], strings.Join(p[:3], "/")
+	}
+	all, known := map[string][]object{"Microsoft.Compute/virtualMachines": a.machines, "Microsoft.Network/networkInterfaces": a.cards, "Microsoft.Network/publicIPAddresses": a.public}[strings.TrimPrefix(path, "providers/")]
+	switch {
+	case !ok || !known:
 		w.WriteHeader(http.StatusNotFound)
+		return
+	case a.denied != "" && strings.HasSuffix(path, a.denied):
+		w.WriteHeader(http.StatusForbidden)
+		fmt.Fprintf(w, `{"error":{"code":"AuthorizationFailed","message":"The client 'x' does not have authorization to perform action '%s/read'."}}`, strings.TrimPrefix(path, "providers/"))
 		return
 	}
 	var found []object
-	for _, m := range a.machines {
+	for _, m := range all {
 		if id := m["id"].(string); (group == "" || strings.Contains(id, "/"+group+"/")) && (one == "" || strings.HasSuffix(id, "/"+one)) {
 			found = append(found, m)
 		}
 	}
-	if one != "" {
+	switch {
+	case one != "" && len(found) == 0:
+		w.WriteHeader(http.StatusNotFound)
+	case one != "":
 		json.NewEncoder(w).Encode(found[0])
-		return
+	default:
+		a.page(w, r, found)
 	}
-	skip := 0
+}
+
+// page answers with two rows, and where the next are.
+func (a *arm) page(w http.ResponseWriter, r *http.Request, found []object) {
+	q, skip := r.URL.Query(), 0
 	fmt.Sscan(q.Get("$skiptoken"), &skip)
 	page := object{"value": found[skip:min(skip+2, len(found))]}
 	if skip+2 < len(found) {
@@ -70,6 +87,27 @@ func (a *arm) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 		page["nextLink"] = a.url + r.URL.Path + "?" + q.Encode()
 	}
 	json.NewEncoder(w).Encode(page)
+}
+
+// connect gives a machine a second card and then its primary one, with two addresses, of which
+// the second is the primary one and has a public address.
+func (a *arm) connect(n int) {
+	m := a.machines[n]
+	id := func(kind, name string) string {
+		return fmt.Sprintf("/subscriptions/%s/resourceGroups/hosts/providers/Microsoft.Network/%s/%s-%d", subscription, kind, name, n)
+	}
+	var of []object
+	for i, name := range []string{"second", "first"} {
+		primary := object{"properties": object{"privateIPAddress": fmt.Sprintf("10.0.%d.%d", n, i), "primary": true, "publicIPAddress": object{"id": id("publicIPAddresses", name)}}}
+		a.cards = append(a.cards, object{"id": id("networkInterfaces", name), "properties": object{
+			"macAddress": fmt.Sprintf("00-0D-3A-00-%02X-%02X", n, i), "primary": i == 1, "virtualMachine": object{"id": strings.ToUpper(m["id"].(string))},
+			"ipConfigurations": []object{{"properties": object{"privateIPAddress": "10.9.9.9", "primary": false}}, primary},
+		}})
+		of = append(of, object{"id": id("networkInterfaces", name)})
+		a.public = append(a.public, object{"id": id("publicIPAddresses", name), "properties": object{"ipAddress": fmt.Sprintf("203.0.113.%d", 10*n+i)}})
+	}
+	a.cards = append(a.cards, object{"id": id("networkInterfaces", "loose"), "properties": object{"macAddress": "00-0D-3A-FF-FF-FF"}})
+	m["properties"].(object)["networkProfile"] = object{"networkInterfaces": of}
 }
 
 func machine(group, name string) object {

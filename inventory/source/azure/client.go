@@ -17,6 +17,8 @@ import (
 	"github.com/Azure/azure-sdk-for-go/sdk/azcore/runtime"
 	"github.com/Azure/azure-sdk-for-go/sdk/azidentity"
 	"github.com/Azure/azure-sdk-for-go/sdk/resourcemanager/compute/armcompute/v7"
+
+	"unbrick/inventory/rest"
 )
 
 // A Connection says which Azure to reach, and as whom.
@@ -66,8 +68,8 @@ func (c Connection) Dial() (*Client, error) {
 	}
 	o := arm.ClientOptions{DisableRPRegistration: true, ClientOptions: policy.ClientOptions{
 		Cloud: where, InsecureAllowCredentialWithHTTP: insecure,
-		Retry:     policy.RetryOptions{MaxRetries: 2, RetryDelay: c.Backoff, MaxRetryDelay: 30 * c.Backoff},
-		Telemetry: policy.TelemetryOptions{ApplicationID: "unbrick"},
+		Retry:           policy.RetryOptions{MaxRetries: 2, RetryDelay: c.Backoff, MaxRetryDelay: 30 * c.Backoff},
+		PerCallPolicies: []policy.Policy{brevity{}}, Telemetry: policy.TelemetryOptions{ApplicationID: "unbrick"},
 	}}
 	if c.Transport != nil {
 		o.Transport = &http.Client{Transport: c.Transport}
@@ -135,36 +137,49 @@ func List[T any](ctx context.Context, c *Client, path string, query url.Values) 
 			return nil, errors.New("the pages of the list go round in a circle")
 		}
 		seen[next] = true
-		if next, err = c.page(ctx, next, func(r *http.Response) (string, error) {
-			var page struct {
-				Value    []T    `json:"value"`
-				NextLink string `json:"nextLink"`
-			}
-			err := runtime.UnmarshalAsJSON(r, &page)
-			all = append(all, page.Value...)
-			return page.NextLink, err
-		}); err != nil {
+		var page struct {
+			Value    []T    `json:"value"`
+			NextLink string `json:"nextLink"`
+		}
+		if err = c.read(ctx, next, &page); err != nil {
 			return nil, err
 		}
+		all, next = append(all, page.Value...), page.NextLink
 	}
 	return all, nil
 }
 
-// page reads one page. A token is sent to the Resource Manager alone.
-func (c *Client) page(ctx context.Context, at string, read func(*http.Response) (next string, err error)) (string, error) {
+// Read reads one resource of the Resource Manager, or one page of a list.
+func (c *Client) Read(ctx context.Context, path string, query url.Values, into any) error {
+	return c.read(ctx, runtime.JoinPaths(c.plain.Endpoint(), path)+"?"+query.Encode(), into)
+}
+
+// brevity has nothing repeated where somebody waits for the answer.
+type brevity struct{}
+
+// Do implements policy.Policy.
+func (brevity) Do(r *policy.Request) (*http.Response, error) {
+	if ctx := r.Raw().Context(); rest.Brief(ctx) {
+		r = r.WithContext(Once(ctx))
+	}
+	return r.Next()
+}
+
+// read reads what is at an address. A token is sent to the Resource Manager alone.
+func (c *Client) read(ctx context.Context, at string, into any) error {
 	if !strings.HasPrefix(at, c.plain.Endpoint()+"/") {
-		return "", errors.New("the next page of the list is on another server")
+		return errors.New("the next page of the list is on another server")
 	}
 	req, err := runtime.NewRequest(ctx, http.MethodGet, at)
 	if err != nil {
-		return "", err
+		return err
 	}
 	resp, err := c.plain.Pipeline().Do(req)
 	if err != nil {
-		return "", err
+		return err
 	}
 	if !runtime.HasStatusCode(resp, http.StatusOK) {
-		return "", runtime.NewResponseError(resp)
+		return runtime.NewResponseError(resp)
 	}
-	return read(resp)
+	return runtime.UnmarshalAsJSON(resp, into)
 }

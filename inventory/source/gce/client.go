@@ -14,6 +14,8 @@ import (
 	"time"
 
 	"golang.org/x/oauth2"
+
+	"unbrick/inventory/rest"
 )
 
 // Endpoint is where Compute Engine's API is, for everybody outside a private universe.
@@ -84,7 +86,7 @@ func (c *Client) Get(ctx context.Context, path string, query url.Values, into an
 	pause := c.conn.Pause
 	for try := 1; ; try++ {
 		err := c.once(ctx, http.MethodGet, path, query, nil, into)
-		if err == nil || try >= c.conn.Tries || ctx.Err() != nil || !passing(err) {
+		if err == nil || try >= c.conn.Tries || rest.Brief(ctx) || ctx.Err() != nil || !passing(err) {
 			return err
 		}
 		select {

@@ -3,7 +3,9 @@ package proxmox
 import (
 	"context"
 	"errors"
+	"fmt"
 	"net/http"
+	"net/url"
 	"strings"
 
 	"unbrick/inventory"
@@ -39,4 +41,36 @@ func (s *Source) Check(ctx context.Context) error {
 	}
 	_, err = s.draft(ctx, all[0])
 	return err
+}
+
+// A Need is what somebody wants to be allowed to do on one path.
+type Need struct {
+	Path       string // /vms/100
+	Privileges []string
+}
+
+// Granted makes sure that the token has all privileges that are needed, without using one: a token
+// may always ask for its own (API viewer, /access/permissions). Where it lacks some, the error is
+// an *inventory.RightError that names them, and on which paths.
+func (c *Client) Granted(ctx context.Context, needs ...Need) error {
+	var lacks []string
+	for _, n := range needs {
+		var has map[string]map[string]any // by path, then by privilege
+		if err := c.Get(ctx, "/access/permissions?path="+url.QueryEscape(n.Path), &has); err != nil {
+			return fmt.Errorf("cannot ask Proxmox VE %s for our privileges on %s: %w", c.Name(), n.Path, err)
+		}
+		var some []string
+		for _, p := range n.Privileges {
+			if _, ok := has[n.Path][p]; !ok {
+				some = append(some, p)
+			}
+		}
+		if len(some) > 0 {
+			lacks = append(lacks, strings.Join(some, ", ")+" on "+n.Path)
+		}
+	}
+	if len(lacks) == 0 {
+		return nil
+	}
+	return &inventory.RightError{Right: strings.Join(lacks, "; "), Where: granted}
 }

@@ -16,6 +16,7 @@ import (
 	"time"
 	"unicode"
 
+	"unbrick/inventory/rest"
 	"unbrick/inventory/secret"
 )
 
@@ -150,7 +151,7 @@ func (c *Client) Get(ctx context.Context, path string, v any) error {
 	for try := 1; ; try++ {
 		err := c.once(ctx, http.MethodGet, path, nil, v)
 		var said *Error
-		if err == nil || try == reads || ctx.Err() != nil || errors.As(err, &said) && (!said.Passing() || said.Status == http.StatusInternalServerError) {
+		if err == nil || try == reads || rest.Brief(ctx) || ctx.Err() != nil || errors.As(err, &said) && (!said.Passing() || said.Status == http.StatusInternalServerError) {
 			return err
 		}
 		select {

@@ -42,7 +42,7 @@ func FromEnv(s Server, getenv func(string) string) (Server, error) {
 		if err != nil || u == nil {
 			return s, errors.New("no vCenter is named: set url, or GOVC_URL")
 		}
-		if _, has := u.User.Password(); has {
+		if p, _ := u.User.Password(); p != "" { // govmomi makes an empty one where there is none
 			return s, errors.New("GOVC_URL has a password in it: put that into GOVC_PASSWORD")
 		}
 		if u.User != nil && s.User == "" {

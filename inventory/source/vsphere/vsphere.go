@@ -14,14 +14,12 @@ import (
 	"cmp"
 	"context"
 	"encoding/hex"
-	"errors"
 	"fmt"
 	"iter"
 	"slices"
 	"strings"
 
 	"github.com/vmware/govmomi/vim25"
-	"github.com/vmware/govmomi/vim25/methods"
 	"github.com/vmware/govmomi/vim25/mo"
 	"github.com/vmware/govmomi/vim25/types"
 
@@ -220,7 +218,8 @@ func Serial(uuid string) string {
 }
 
 // Check makes sure that the server can be reached and read, and that the account has the given
-// privileges, by VMware's names, on the path or on everything. Its error names those it lacks.
+// privileges, by VMware's names, on the path or on everything. Where it lacks some, the error is
+// an *inventory.RightError.
 func (s *Source) Check(ctx context.Context, privileges ...string) error {
 	c, err := s.conn.Client(ctx)
 	if err != nil {
@@ -232,38 +231,5 @@ func (s *Source) Check(ctx context.Context, privileges ...string) error {
 			return err
 		}
 	}
-	user, err := methods.RetrievePropertiesEx(ctx, c, userOf(c))
-	var m mo.SessionManager
-	if err == nil && user.Returnval != nil {
-		err = mo.LoadObjectContent(user.Returnval.Objects, &m)
-	}
-	if err == nil && m.CurrentSession == nil {
-		err = errors.New("it does not know of our session")
-	}
-	if err != nil {
-		return fmt.Errorf("cannot ask %s who we are: %w", s.conn.Host(), err)
-	}
-	want := append([]string{"System.View", "System.Read"}, privileges...)
-	res, err := methods.HasPrivilegeOnEntity(ctx, c, &types.HasPrivilegeOnEntity{
-		This: *c.ServiceContent.AuthorizationManager, Entity: root, SessionId: m.CurrentSession.Key, PrivId: want})
-	if err != nil {
-		return fmt.Errorf("cannot ask %s for our privileges: %w", s.conn.Host(), err)
-	}
-	var lacks []string
-	for i, has := range res.Returnval {
-		if !has {
-			lacks = append(lacks, want[i])
-		}
-	}
-	if len(lacks) > 0 {
-		return fmt.Errorf("the account %s lacks on %s: %s\ngive it a role with these privileges there, with propagation to children", m.CurrentSession.UserName, cmp.Or(s.cfg.Path, "the root folder"), strings.Join(lacks, ", "))
-	}
-	return nil
-}
-
-func userOf(c *vim25.Client) *types.RetrievePropertiesEx {
-	return &types.RetrievePropertiesEx{This: c.ServiceContent.PropertyCollector, SpecSet: []types.PropertyFilterSpec{{
-		ObjectSet: []types.ObjectSpec{{Obj: *c.ServiceContent.SessionManager}},
-		PropSet:   []types.PropertySpec{{Type: "SessionManager", PathSet: []string{"currentSession"}}},
-	}}}
+	return s.conn.Granted(ctx, Need{root, cmp.Or(s.cfg.Path, "the root folder"), append([]string{"System.View", "System.Read"}, privileges...)})
 }

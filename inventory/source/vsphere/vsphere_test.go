@@ -1,6 +1,7 @@
 package vsphere_test
 
 import (
+	"errors"
 	"os"
 	"strings"
 	"testing"
@@ -159,7 +160,8 @@ func TestCheck(t *testing.T) {
 	}
 	s.Allow("System.View", "System.Read", "VirtualMachine.Interact.PowerOn")
 	err := vsphere.New(c, vsphere.Config{}).Check(t.Context(), "VirtualMachine.Interact.PowerOn", "VirtualMachine.Config.RemoveDisk")
-	if err == nil || !strings.Contains(err.Error(), "lacks on the root folder: VirtualMachine.Config.RemoveDisk") {
+	var lacks *inventory.RightError
+	if !errors.As(err, &lacks) || lacks.Right != "VirtualMachine.Config.RemoveDisk on the root folder" || !strings.Contains(lacks.Where, vspheretest.User) {
 		t.Error(err)
 	}
 	err = vsphere.New(dial(t, l, "wrong"), vsphere.Config{}).Check(t.Context())

@@ -55,6 +55,7 @@
 //	Microsoft.Compute/locations/operations/read
 //	Microsoft.Authorization/locks/read
 //	Microsoft.Resources/subscriptions/resources/read (with helpers by tag)
+//	Microsoft.Authorization/permissions/read        (for unbrick doctor, which asks what is missing)
 //
 // # What was proved
 //

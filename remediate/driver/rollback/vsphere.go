@@ -64,7 +64,7 @@ func (p vsphere) Reach(ctx context.Context, t remediate.Target) (Machine, error)
 	if err != nil {
 		return nil, said(ctx, "cannot log in", err)
 	}
-	m := &virtual{Client: c, poll: p.opt.Poll}
+	m := &virtual{Client: c, conn: p.opt.Conns[i], poll: p.opt.Poll}
 	m.ref, err = find(ctx, c, strings.Trim(rest, "/"))
 	return m, err
 }
@@ -96,6 +96,7 @@ func find(ctx context.Context, c *vim25.Client, name string) (ref types.ManagedO
 // A virtual is a virtual machine during one call.
 type virtual struct {
 	*vim25.Client
+	conn *source.Conn
 	ref  types.ManagedObjectReference
 	poll time.Duration
 }

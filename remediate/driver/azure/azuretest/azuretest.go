@@ -33,6 +33,7 @@ type Cloud struct {
 	works     []*work
 	actions   int
 	booted    map[string][]string
+	denied    []string
 }
 
 // A Machine is a virtual machine.
@@ -46,6 +47,7 @@ type Machine struct {
 	Power                       string // running if empty
 	State                       string // of provisioning; Succeeded if empty
 	Most                        int    // data disks that its size can have; any if 0
+	Address, MAC                string // of its network card; it has none if empty
 
 	Properties map[string]any // more of them
 	Top        map[string]any // beside them: plan, managedBy, resources
@@ -207,6 +209,14 @@ func (c *Cloud) tick() {
 			w.err = w.end()
 		}
 	}
+}
+
+// Deny takes actions from the account that it would have by its role, for good: what it lacks is
+// told to who asks, and refused where a list is read.
+func (c *Cloud) Deny(actions ...string) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	c.denied = append(c.denied, actions...)
 }
 
 // Actions is how often anything was changed.

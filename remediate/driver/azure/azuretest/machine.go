@@ -40,6 +40,9 @@ func (c *Cloud) show(m *Machine, view bool) object {
 		"vmId": m.VMID, "provisioningState": m.State, "hardwareProfile": object{"vmSize": "Standard_D4s_v5"},
 		"storageProfile": object{"osDisk": system, "dataDisks": data, "diskControllerType": "SCSI"},
 	}
+	if m.Address != "" {
+		_, p["networkProfile"] = m.card()
+	}
 	maps.Copy(p, m.Properties)
 	if own, ok := m.Properties["storageProfile"].(object); ok { // of the OS disk and the controller
 		merged := object{"osDisk": system, "dataDisks": data}

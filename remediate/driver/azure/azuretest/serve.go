@@ -60,7 +60,14 @@ func (c *Cloud) answer(r *http.Request) (*reply, *Fault) {
 	if len(p) < 3 || p[0] != "subscriptions" || p[1] != strings.ToLower(Subscription) {
 		return nil, fault(404, "SubscriptionNotFound", "The subscription could not be found.")
 	}
+	if scope, ok := strings.CutSuffix(strings.ToLower(r.URL.Path), "/providers/microsoft.authorization/permissions"); ok {
+		return c.permissions(r, scope)
+	}
 	switch path := strings.Join(p[2:], "/"); {
+	case path == "providers/microsoft.network/networkinterfaces":
+		return c.listCards(r, "")
+	case len(p) == 7 && p[5] == "microsoft.network" && p[6] == "networkinterfaces":
+		return c.listCards(r, p[3])
 	case path == "providers/microsoft.compute/virtualmachines":
 		return c.list(r, "")
 	case path == "providers/microsoft.authorization/locks":

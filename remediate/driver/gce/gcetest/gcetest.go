@@ -206,7 +206,8 @@ func (s *Server) Disks(zone, name string) []any {
 
 // Changes says whether a request is there to change something: waiting for an operation is not.
 func Changes(r *http.Request) bool {
-	return r.Method != http.MethodGet && !strings.HasSuffix(r.URL.Path, "/wait") && !strings.HasSuffix(r.URL.Path, "/listInstances") && r.URL.Path != "/token"
+	return r.Method != http.MethodGet && !strings.HasSuffix(r.URL.Path, "/wait") && !strings.HasSuffix(r.URL.Path, "/listInstances") &&
+		!strings.HasSuffix(r.URL.Path, "/testIamPermissions") && r.URL.Path != "/token"
 }
 
 func (s *Server) now() string {

@@ -80,6 +80,9 @@ func (s *Server) wait(name string) (any, *refusal) {
 
 // listOperations knows one filter: what is not done of one resource.
 func (s *Server) listOperations(r *http.Request) (any, *refusal) {
+	if err := s.permit("compute.zoneOperations.list", "projects/"+s.Project); err != nil {
+		return nil, err
+	}
 	target, ok := strings.CutPrefix(r.FormValue("filter"), `targetLink="`)
 	target, ok2 := strings.CutSuffix(target, `" AND status!="DONE"`)
 	if !ok || !ok2 {

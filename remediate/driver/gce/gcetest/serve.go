@@ -98,6 +98,8 @@ func (s *Server) route(r *http.Request, p []string) (any, *refusal) {
 		return s.found("compute.disks.get", s.disks[full], full)
 	case get && len(p) == 3 && p[0] == "global" && p[1] == "snapshots":
 		return s.found("compute.snapshots.get", s.snapshots[p[2]], full)
+	case !get && len(p) == 5 && p[4] == "testIamPermissions":
+		return s.tested(r, full)
 	case !get && len(p) == 5 && p[2] == "operations" && p[4] == "wait":
 		return s.wait(p[3])
 	case !get && len(p) == 5 && p[2] == "instanceGroups" && p[4] == "listInstances":
@@ -184,4 +186,28 @@ func kindOf(path string) string {
 		return "disks"
 	}
 	return "instances"
+}
+
+// tested says which of the permissions that are asked for the account has (reference,
+// instances.testIamPermissions: wildcards are not allowed).
+func (s *Server) tested(r *http.Request, full string) (any, *refusal) {
+	var asked struct {
+		Permissions []string `json:"permissions"`
+	}
+	if err := json.NewDecoder(r.Body).Decode(&asked); err != nil {
+		return nil, &refusal{400, "parseError", "Parse Error"}
+	}
+	has := []any{}
+	for _, p := range asked.Permissions {
+		if !strings.HasPrefix(p, "compute."+kindOf(full)+".") || strings.Contains(p, "*") {
+			return nil, &refusal{400, "badRequest", fmt.Sprintf("Permission %s is not valid for this resource.", p)}
+		}
+		if !s.denied[p] {
+			has = append(has, p)
+		}
+	}
+	if len(has) == 0 { // it is left out then
+		return Object{}, nil
+	}
+	return Object{"permissions": has}, nil
 }

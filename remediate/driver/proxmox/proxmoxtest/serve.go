@@ -65,6 +65,9 @@ func (s *Server) route(method, path string, form url.Values) (any, error) {
 	if path == "/cluster/resources" && method == http.MethodGet {
 		return s.resources(form.Get("type"))
 	}
+	if path == "/access/permissions" && method == http.MethodGet {
+		return s.permissions(form.Get("path"))
+	}
 	if m := taskPath.FindStringSubmatch(path); m != nil && method == http.MethodGet {
 		return s.listTasks(m[1], m[2], form)
 	}
@@ -197,4 +200,22 @@ func (s *Server) listTasks(node, one string, form url.Values) (any, error) {
 		list = append(list, row)
 	}
 	return list, nil
+}
+
+// permissions are those of the token itself, which it may always see (API viewer,
+// /access/permissions). Of a path without any, the path is not there.
+func (s *Server) permissions(path string) (any, error) {
+	if !strings.HasPrefix(path, "/") {
+		return nil, &fault{status: http.StatusNotImplemented, text: "the whole tree is not here\n"}
+	}
+	has := map[string]int{}
+	for _, p := range []string{"VM.Audit", "VM.PowerMgmt", "VM.Config.Disk", "VM.Snapshot", "VM.Snapshot.Rollback", "Datastore.Audit"} {
+		if !s.missing[path+" "+p] {
+			has[p] = 1
+		}
+	}
+	if len(has) == 0 {
+		return map[string]any{}, nil
+	}
+	return map[string]any{path: has}, nil
 }
