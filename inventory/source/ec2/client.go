@@ -39,6 +39,20 @@ const (
 // Connect returns a client, and its region. It asks nobody, unless credentials or the region
 // come from elsewhere than files and the environment.
 func Connect(ctx context.Context, c Connection) (*sdk.Client, string, error) {
+	cfg, err := Configure(ctx, c)
+	if err != nil {
+		return nil, "", err
+	}
+	return sdk.NewFromConfig(cfg, func(o *sdk.Options) {
+		if c.Endpoint != "" {
+			o.BaseEndpoint = aws.String(c.Endpoint)
+		}
+	}), cfg.Region, nil
+}
+
+// Configure returns what a client of any of Amazon's services is made from, but for the endpoint,
+// which is each one's own.
+func Configure(ctx context.Context, c Connection) (aws.Config, error) {
 	// The SDK would write to standard error of connections that it does not keep.
 	opts := []func(*config.LoadOptions) error{config.WithLogger(logging.Nop{})}
 	if c.Profile != "" {
@@ -49,7 +63,7 @@ func Connect(ctx context.Context, c Connection) (*sdk.Client, string, error) {
 	}
 	cfg, err := config.LoadDefaultConfig(ctx, opts...)
 	if err != nil {
-		return nil, "", Explain(ctx, "cannot read the AWS configuration", err)
+		return cfg, Explain(ctx, "cannot read the AWS configuration", err)
 	}
 	if cfg.Region == "" { // asked for last: where there is no such service, it takes its time
 		if here, err := config.LoadDefaultConfig(ctx, append(opts, config.WithEC2IMDSRegion())...); err == nil {
@@ -57,18 +71,16 @@ func Connect(ctx context.Context, c Connection) (*sdk.Client, string, error) {
 		}
 	}
 	if cfg.Region == "" {
-		return nil, "", errors.New("no AWS region is known\nname it in the address (REGION/i-…), in unbrick.yaml, in ~/.aws/config or in AWS_REGION")
+		return cfg, errors.New("no AWS region is known\nname it in the address (REGION/i-…), in unbrick.yaml, in ~/.aws/config or in AWS_REGION")
 	}
 	if c.Backoff == 0 {
 		c.Backoff = 5 * time.Second
 	}
-	return sdk.NewFromConfig(cfg, func(o *sdk.Options) {
-		if c.Endpoint != "" {
-			o.BaseEndpoint = aws.String(c.Endpoint)
-		}
-		o.Retryer = retry.NewStandard(func(o *retry.StandardOptions) { o.MaxAttempts, o.MaxBackoff = tries, c.Backoff })
-		o.HTTPClient = &http.Client{Transport: c.wrap(transport(cfg.HTTPClient))}
-	}), cfg.Region, nil
+	cfg.Retryer = func() aws.Retryer {
+		return retry.NewStandard(func(o *retry.StandardOptions) { o.MaxAttempts, o.MaxBackoff = tries, c.Backoff })
+	}
+	cfg.HTTPClient = &http.Client{Transport: c.wrap(transport(cfg.HTTPClient))}
+	return cfg, nil
 }
 
 func (c Connection) wrap(t http.RoundTripper) http.RoundTripper {
@@ -122,14 +134,15 @@ func Explain(ctx context.Context, what string, err error) error {
 		return fmt.Errorf("%s: %w", what, err)
 	}
 	switch code := api.ErrorCode(); code {
-	case "UnauthorizedOperation": // its message is long, and coded
+	case "UnauthorizedOperation", "AccessDeniedException": // the message of EC2's is long, and coded
 		right := "a right"
 		var op *smithy.OperationError
 		if errors.As(err, &op) {
-			right = "ec2:" + op.OperationName
+			right = strings.ToLower(op.ServiceID) + ":" + op.OperationName
 		}
 		return fmt.Errorf("%s: the right %s is missing (%s)\ngrant it to the role or user of these credentials (aws sts get-caller-identity names it)", what, right, code)
-	case "AuthFailure", "InvalidClientTokenId", "UnrecognizedClientException", "SignatureDoesNotMatch", "ExpiredToken", "RequestExpired", "MissingAuthenticationToken":
+	case "AuthFailure", "InvalidClientTokenId", "UnrecognizedClientException", "SignatureDoesNotMatch", "ExpiredToken", "RequestExpired", "MissingAuthenticationToken",
+		"InvalidSignatureException", "ExpiredTokenException", "MissingAuthenticationTokenException":
 		return fmt.Errorf("%s: AWS does not take these credentials (%s: %s)\nlog in again (aws sso login), look which profile is in use, and whether the clock is right", what, code, api.ErrorMessage())
 	case "OptInRequired", "Blocked", "PendingVerification":
 		return fmt.Errorf("%s: the account may not use this region or service (%s: %s)", what, code, api.ErrorMessage())

@@ -33,6 +33,7 @@ type Options struct {
 const (
 	ISOName      = "unbrick.iso"
 	NetbootName  = "netboot" // a folder: what hosts load from the network
+	AgentName    = "unbrick-agent" // the agent alone, for helpers that enrol
 	ManifestName = "manifest.json"
 )
 
@@ -141,6 +142,9 @@ func (o Options) build(ctx context.Context, work string) (*Manifest, error) {
 	}
 	if err := p.netboot(filepath.Join(out, NetbootName)); err != nil {
 		return nil, fmt.Errorf("cannot build the folder for network boot: %w", err)
+	}
+	if err := copyFile(filepath.Join(out, AgentName), agent); err != nil {
+		return nil, err
 	}
 	m := &Manifest{Profile: o.Profile, Agent: o.Version, Kernel: k.Release, MissingModules: missing, Built: time.Unix(epoch, 0).UTC()}
 	m.Packages = map[string]string{k.Package: k.Version}

@@ -23,7 +23,7 @@ func readForm(r *http.Request) (url.Values, error) {
 }
 
 // authentic checks the signature of a request (AWS General Reference, "Signature Version 4").
-func (s *Server) authentic(r *http.Request) *apiError {
+func (s *Server) authentic(r *http.Request, service string) *apiError {
 	head, ok := strings.CutPrefix(r.Header.Get("Authorization"), "AWS4-HMAC-SHA256 ")
 	if !ok {
 		return refuse("MissingAuthenticationToken", "Request is missing Authentication Token")
@@ -35,7 +35,7 @@ func (s *Server) authentic(r *http.Request) *apiError {
 	}
 	key, scope, _ := strings.Cut(said["Credential"], "/")
 	fields := strings.Split(scope, "/")
-	if key != s.Key || len(fields) != 4 || fields[1] != s.Region || fields[2] != "ec2" {
+	if key != s.Key || len(fields) != 4 || fields[1] != s.Region || fields[2] != service {
 		return &apiError{http.StatusUnauthorized, "AuthFailure", "AWS was not able to validate the provided access credentials"}
 	}
 	body, _ := io.ReadAll(r.Body)

@@ -12,6 +12,7 @@
 package ec2test
 
 import (
+	"bytes"
 	"fmt"
 	"maps"
 	"net/http"
@@ -22,6 +23,7 @@ import (
 // An Instance is one instance. Its fields are what is true, which reads show a little later.
 type Instance struct {
 	ID, Image, Type, Zone string
+	Architecture          string // x86_64
 	State                 string // running, stopped, …
 	Reason                string // code of the state reason: Client.UserInitiatedHibernate
 	Platform              string // "windows" or nothing
@@ -74,7 +76,7 @@ type Snapshot struct {
 	hidden                  int
 }
 
-// A Server is EC2 in one region.
+// A Server is EC2 in one region, with Systems Manager beside it.
 type Server struct {
 	Region      string
 	Key, Secret string // of the only user
@@ -83,7 +85,8 @@ type Server struct {
 	PageCap     int    // things on a page at most, whatever is asked; 1,000 if 0
 	Denied      map[string]bool
 	Types       map[string]Type
-	HelperRoom  int // volumes on one instance at most; 27 if 0
+	HelperRoom  int   // volumes on one instance at most; 27 if 0
+	Shell       Shell // runs what Systems Manager is told to; nil: nothing runs, and all succeeds
 
 	mu        sync.Mutex
 	instances map[string]*Instance
@@ -93,6 +96,9 @@ type Server struct {
 	changes   int
 	calls     map[string]int
 	n         int
+	nodes     map[string]Node
+	commands  []*Command
+	heard     bytes.Buffer // by Systems Manager
 }
 
 // A Type is an instance type.
@@ -122,6 +128,7 @@ func (s *Server) Launch(in Instance, root Volume) (instance, volume string) {
 	or(&root.ID, fmt.Sprintf("vol-%017x", s.n))
 	or(&in.Zone, s.Region+"a")
 	or(&in.Type, "m5.large")
+	or(&in.Architecture, "x86_64")
 	or(&in.Image, "ami-0123456789abcdef0")
 	or(&in.State, "running")
 	or(&in.RootDevice, "/dev/sda1")

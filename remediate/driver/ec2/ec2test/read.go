@@ -55,6 +55,7 @@ type instanceXML struct {
 	Image        string         `xml:"imageId"`
 	State        stateXML       `xml:"instanceState"`
 	Type         string         `xml:"instanceType"`
+	Architecture string         `xml:"architecture"`
 	Zone         string         `xml:"placement>availabilityZone"`
 	Platform     string         `xml:"platform,omitempty"`
 	Address      string         `xml:"privateIpAddress"`
@@ -174,7 +175,7 @@ func (s *Server) attached(ids []string) map[string][]*Volume {
 
 func (s *Server) instanceXML(id string, volumes []*Volume) instanceXML {
 	in := s.instances[id].read(s.Flap)
-	x := instanceXML{ID: id, Image: in.Image, State: stateOf(in.State), Type: in.Type, Zone: in.Zone, Platform: in.Platform,
+	x := instanceXML{ID: id, Image: in.Image, State: stateOf(in.State), Type: in.Type, Architecture: in.Architecture, Zone: in.Zone, Platform: in.Platform,
 		Address: in.Address, PublicIP: in.PublicIP, RootType: in.RootType, RootDevice: in.RootDevice, Lifecycle: in.Lifecycle, Tags: tagsXML(in.Tags), TPM: in.TPM}
 	if in.Reason != "" {
 		x.Reason = &codeXML{in.Reason}

@@ -57,6 +57,10 @@ func Changes(r *http.Request) bool {
 
 // ServeHTTP implements http.Handler.
 func (s *Server) ServeHTTP(w http.ResponseWriter, r *http.Request) {
+	if r.Header.Get("X-Amz-Target") != "" {
+		s.serveSSM(w, r)
+		return
+	}
 	form, err := readForm(r)
 	if err != nil {
 		answer(w, nil, refuse("MalformedQueryString", "%v", err))
@@ -65,7 +69,7 @@ func (s *Server) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	s.calls[form.Get("Action")]++
-	if e := s.authentic(r); e != nil {
+	if e := s.authentic(r, "ec2"); e != nil {
 		answer(w, nil, e)
 		return
 	}
