@@ -5,6 +5,10 @@
 // The client is our own: go-proxmox (v0.8.1) keeps of a refusal neither the path nor the
 // privilege that is missing, and of a configuration only the keys that it knows.
 //
+// A host has an address where cloud-init's part of its configuration gives it a fixed one
+// (ipconfigN). Else it has none, and is looked for by its name: only the agent in the guest could
+// say, and in one that does not boot it does not run.
+//
 // Least right: VM.Audit on the guests or on /vms. A cluster shows only what the token may see,
 // and says nothing of the rest. It was tried against the server of proxmoxtest, not against a
 // real cluster.
@@ -16,6 +20,7 @@ import (
 	"fmt"
 	"iter"
 	"net/http"
+	"net/netip"
 	"slices"
 	"strconv"
 	"strings"
@@ -127,6 +132,8 @@ func (s *Source) draft(ctx context.Context, r Resource) (*inventory.Draft, error
 	for i := range 32 {
 		d.MAC("net", mac(text("net"+strconv.Itoa(i))))
 	}
+	key, address := fixed(text)
+	d.Text(&d.Host.Address, key, address)
 	d.Text(&d.Host.Site, "site", s.cfg.Site)
 	d.Label("node", r.Node)
 	d.Label("pool", r.Pool)
@@ -134,6 +141,21 @@ func (s *Source) draft(ctx context.Context, r Resource) (*inventory.Draft, error
 	d.Label("power", r.Status)
 	d.Route("proxmox", "address", s.client.Name()+"/"+id)
 	return d, nil
+}
+
+// fixed returns the first address that cloud-init gives the guest, and the key that has it:
+// "ip=10.1.2.3/24,gw=10.1.2.1". One that it gets by DHCP or by itself is not known.
+func fixed(text func(key string) string) (key, address string) {
+	for _, of := range []string{"ip", "ip6"} {
+		for i := range 32 {
+			key := "ipconfig" + strconv.Itoa(i)
+			_, p := Properties(text(key))
+			if at, err := netip.ParsePrefix(p[of]); err == nil {
+				return key, at.Addr().String()
+			}
+		}
+	}
+	return "", ""
 }
 
 // mac returns the address of a network device: "virtio=BC:24:11:00:00:01,bridge=vmbr0".
