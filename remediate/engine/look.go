@@ -31,14 +31,15 @@ func (w *worker) lookAfter(ctx context.Context) {
 	}
 	tick := time.NewTicker(w.Look)
 	defer tick.Stop()
-	down := map[ids]int{} // looks in a row
+	up, down := map[ids]time.Time{}, map[ids]int{} // since when, and for how many looks in a row
 	for {
 		select {
 		case <-ctx.Done():
 			return
 		case <-tick.C:
 		}
-		err := w.lookAtWaiting(ctx)
+		var err error
+		up, err = w.lookAtWaiting(ctx, up)
 		if err == nil && w.Watch > 0 {
 			down, err = w.lookAtFixed(ctx, down)
 		}
@@ -48,14 +49,26 @@ func (w *worker) lookAfter(ctx context.Context) {
 	}
 }
 
-// lookAtWaiting leaves out those that a person has to put back: that is to be done all the same.
-func (w *worker) lookAtWaiting(ctx context.Context) error {
-	return w.lookAll(ctx, `state = 'waiting' AND stage <> 'leave'`, nil, func(in ids, evidence string) error {
+// lookAtWaiting takes up hosts that were seen up for as long as a host has to be: one that crashes
+// again and again answers for some seconds in between, and would take a place from others each
+// time. It leaves out those that a person has to put back: that is to be done all the same. It
+// returns since when hosts are up.
+func (w *worker) lookAtWaiting(ctx context.Context, before map[ids]time.Time) (map[ids]time.Time, error) {
+	up := map[ids]time.Time{}
+	err := w.lookAll(ctx, `state = 'waiting' AND stage <> 'leave'`, nil, func(in ids, evidence string) error {
 		if evidence == "" {
+			return nil
+		}
+		since, ok := before[in]
+		if !ok {
+			since = time.Now()
+		}
+		if up[in] = since; !ok || time.Since(since) < w.Soak {
 			return nil
 		}
 		return w.Store.Wake(ctx, in.Run, in.Host, remediate.Note{By: appName, What: remediate.Seen, Text: evidence})
 	})
+	return up, err
 }
 
 // lookAtFixed returns how often in a row hosts were seen down, by now.

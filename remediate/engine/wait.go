@@ -27,9 +27,9 @@ func (t *treatment) park() error {
 		var state string
 		err := tx.QueryRowContext(ctx, `UPDATE hosts SET state = CASE WHEN notes = $1 AND cancel = '' THEN 'waiting' ELSE 'todo' END,
 			verdict = CASE WHEN notes = $1 AND cancel = '' THEN 'waiting' ELSE '' END,
-			parked = $2, climb = $3, stage = $4, route = $5, reason = $6, since = $7, way = ''
-			WHERE run = $8 AND host = $9 AND attempt = $10 AND executor = $11 AND state = 'running' RETURNING state`,
-			t.row.heard, string(where), t.climbText(), string(t.waits.Stage), t.route, t.reason, time.Now().UnixMilli(),
+			parked = $2, climb = $3, stage = $4, route = $5, reason = $6, since = CASE WHEN since > 0 AND $7 = 1 THEN since ELSE $8 END, way = ''
+			WHERE run = $9 AND host = $10 AND attempt = $11 AND executor = $12 AND state = 'running' RETURNING state`,
+			t.row.heard, string(where), t.climbText(), string(t.waits.Stage), t.route, t.reason, map[bool]int{true: 1}[t.onlySeen()], time.Now().UnixMilli(),
 			t.Run, t.Host, t.Attempt, t.executor()).Scan(&state)
 		if errors.Is(err, sql.ErrNoRows) {
 			return nil // it is written down
@@ -83,6 +83,9 @@ func (s *Store) Wake(ctx context.Context, run, host string, note remediate.Note)
 		if err := unmarshal(heard, &notes); err != nil {
 			return err
 		}
+		if n := len(notes) - 1; n >= 0 && note.What == remediate.Seen && notes[n].What == remediate.Seen {
+			notes = notes[:n] // it may be seen up again and again
+		}
 		text, err := json.Marshal(append(notes, note))
 		if err != nil {
 			return err
@@ -98,13 +101,20 @@ func (s *Store) Wake(ctx context.Context, run, host string, note remediate.Note)
 	})
 }
 
-// seenWhileWaiting returns what shows that a host is up that was taken up again because
-// somebody saw it up. Whoever treats it hears of it if it is not any more.
-func (t *treatment) seenWhileWaiting(ctx context.Context, notes []remediate.Note) (evidence string, err error) {
-	if t.row.parked == nil || len(notes) == 0 || notes[len(notes)-1].What != remediate.Seen {
+// onlySeen says that a host which waited was taken up again because somebody saw it up, and that
+// no person has spoken since.
+func (t *treatment) onlySeen() bool {
+	n := len(t.row.notes)
+	return t.row.parked != nil && n > 0 && t.row.notes[n-1].What == remediate.Seen
+}
+
+// seenWhileWaiting returns what shows that such a host is up and stays so. One that crashes again
+// and again does not: whoever treats it goes on waiting for the person.
+func (t *treatment) seenWhileWaiting(ctx context.Context) (evidence string, err error) {
+	if !t.onlySeen() {
 		return "", nil
 	}
-	return t.probe(ctx)
+	return t.stays(ctx)
 }
 
 // awaits says whether the run goes on although no host of this process is in flight or can be

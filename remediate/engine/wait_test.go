@@ -4,9 +4,11 @@ import (
 	"context"
 	"fmt"
 	"strings"
+	"sync"
 	"testing"
 	"time"
 
+	"unbrick/inventory"
 	"unbrick/remediate"
 )
 
@@ -175,6 +177,59 @@ func TestUpWhileWaiting(t *testing.T) {
 				t.Errorf("%+v", h)
 			}
 		})
+	}
+}
+
+// A blinker is a host that crashes again and again: it answers two looks of four.
+type blinker struct {
+	*yard
+	mu     sync.Mutex
+	looks  int
+	steady bool
+}
+
+func (b *blinker) Probe(context.Context, inventory.Host) (string, error) {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	if b.looks++; b.steady || b.looks%4 > 1 {
+		return "answers", nil
+	}
+	return "", nil
+}
+
+// A host that crashes again and again while it waits goes on waiting, as from when it began to,
+// whether it is looked at as it answers or not.
+func TestBlinksWhileWaiting(t *testing.T) {
+	ctx := context.Background()
+	y := newYard("repair manual: waits")
+	path, s := yardStore(t, "h")
+	b := &blinker{yard: y}
+	e := y.engine(s, "manual")
+	e.Prober, e.Wait, e.Soak = b, time.Minute, 30*time.Millisecond
+	r := start(t, path, e)
+	r.until(waits)
+	since := func() (ms int64, notes string) {
+		if err := r.other.db().QueryRow(`SELECT since, notes FROM hosts`).Scan(&ms, &notes); err != nil {
+			t.Fatal(err)
+		}
+		return ms, notes
+	}
+	began, _ := since()
+	for range 3 {
+		if err := r.other.Wake(ctx, "", "h", remediate.Note{By: appName, What: remediate.Seen}); err != nil {
+			t.Fatal(err)
+		}
+		r.until(waits)
+		eventually(t, "it waits", func() bool { return result(t, r.other, "h").State == "waiting" })
+	}
+	if ms, notes := since(); ms != began || strings.Count(notes, remediate.Seen) != 1 {
+		t.Errorf("it waits since %d, not %d; notes %s", ms, began, notes)
+	}
+	b.mu.Lock()
+	b.steady = true
+	b.mu.Unlock()
+	if sum, err := r.end(); err != nil || sum.Verdicts[remediate.Healthy] != 1 {
+		t.Errorf("%+v, %v: %+v", sum, err, result(t, s, "h"))
 	}
 }
 

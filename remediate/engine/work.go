@@ -231,7 +231,7 @@ func (t *treatment) enter(ctx context.Context, driver remediate.Driver, target r
 }
 
 func (t *treatment) repair(ctx context.Context, driver remediate.Driver, target remediate.Target) (output, error) {
-	if evidence, err := t.seenWhileWaiting(ctx, target.Notes); err != nil || evidence != "" {
+	if evidence, err := t.seenWhileWaiting(ctx); err != nil || evidence != "" {
 		return output{Outcome: remediate.Up, Evidence: evidence, Reason: "up while it waited for a person"}, err
 	}
 	var report remediate.Report

@@ -85,7 +85,7 @@ func (y *yard) act(ctx context.Context, op, way string, t remediate.Target) erro
 	case "says up, which does not last":
 		return &remediate.UpError{Evidence: "a ping"}
 	case "waits":
-		if n := len(t.Notes); n == 0 || t.Notes[n-1].What == remediate.Remarked {
+		if n := len(t.Notes); n == 0 || t.Notes[n-1].What == remediate.Remarked || t.Notes[n-1].What == remediate.Seen {
 			return &remediate.WaitError{For: "a person"}
 		}
 		if t.Notes[len(t.Notes)-1].What == remediate.GaveUp {
