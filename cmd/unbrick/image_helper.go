@@ -18,12 +18,15 @@ const helperLife = 7 * 24 * time.Hour
 
 func imageHelperCommand() *cli.Command {
 	return &cli.Command{
-		Name: "helper", Usage: "what a helper boots, on which the disks of virtual hosts are repaired", Action: imageHelper, ArgsUsage: "NAME",
+		Name: "helper", Usage: "what a helper boots, on which the disks of virtual hosts are repaired", Action: imageHelper, ArgsUsage: "NAME | --ssm [NAME…]",
 		Flags: []cli.Flag{
 			&cli.StringFlag{Name: "out", Value: "helper.iso", Usage: "`FILE` for the ISO; it holds a credential"},
 			&cli.StringFlag{Name: "config-out", Usage: "write the credential alone to this `FILE`, for a Linux machine that runs unbrick-agent helper"},
 			&cli.StringFlag{Name: "until", Usage: "`TIME` when it ends, as 2026-11-23T08:00 here or with a zone (default: in 7 days, at most 31)"},
 			&cli.StringFlag{Name: "url", Usage: "`URL` of the rescue server as the helper reaches it, instead of rescue.url"},
+			&cli.BoolFlag{Name: "ssm", Usage: "on EC2, make the helpers of swap.helpers work, by AWS Systems Manager; NAMEs or ids are some of them"},
+			&cli.StringSliceFlag{Name: "region", Usage: "with --ssm, `REGION` to look in; may be given several times (default: swap.ec2.region)"},
+			&cli.BoolFlag{Name: "renew", Usage: "with --ssm, give also those a new credential that have one"},
 			&cli.StringSliceFlag{Name: "revoke", Usage: "take the helper of this `ID` out of use, at once and for good; may be given several times"},
 			configFlag(), stateFlag(), imageFlag(), jsonFlag(),
 		},
@@ -34,7 +37,14 @@ being repaired, and for nothing else.
    unbrick image build --out unbrick-image
    unbrick image helper --out helper.iso unbrick-helper
    virt-install --name unbrick-helper --memory 1024 --cdrom helper.iso --disk none \
-     --controller scsi,model=virtio-scsi --osinfo generic`,
+     --controller scsi,model=virtio-scsi --osinfo generic
+
+On EC2 nothing is copied by hand: --ssm has Systems Manager put the agent on the helpers and start
+it. What Systems Manager keeps is a token that was good once, for ten minutes. Done again, it
+looks that all work, and changes nothing on those that do.
+
+   unbrick image helper --ssm
+   unbrick image helper --ssm --region eu-west-1 --region us-east-1 --renew`,
 	}
 }
 
@@ -54,6 +64,9 @@ func imageHelper(c *cli.Context) error {
 	}
 	if ids := c.StringSlice("revoke"); len(ids) > 0 {
 		return revokeHelpers(c, helpers, ids)
+	}
+	if c.Bool("ssm") {
+		return enrolHelpers(c, cfg, store, helpers)
 	}
 	args, err := arguments(c, 1, 1)
 	if err != nil {

@@ -50,9 +50,10 @@ type swapConfig struct {
 
 type (
 	ec2Config struct {
-		Profile  string `yaml:"profile"`  // of ~/.aws, where an address names none
-		Region   string `yaml:"region"`   // where an address names none
-		Endpoint string `yaml:"endpoint"` // instead of Amazon's
+		Profile  string `yaml:"profile"`      // of ~/.aws, where an address names none
+		Region   string `yaml:"region"`       // where an address names none
+		Endpoint string `yaml:"endpoint"`     // instead of Amazon's
+		SSM      string `yaml:"ssm_endpoint"` // likewise, for Systems Manager; endpoint if empty
 	}
 	azureConfig struct {
 		Cloud    string `yaml:"cloud"`    // public, government or china

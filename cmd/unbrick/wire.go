@@ -143,7 +143,7 @@ func (k *kit) serve(ctx context.Context, base rescue.Base) error {
 	var err error
 	k.server, err = rescue.Start(ctx, rescue.Config{
 		Dir: r.Dir, AgentListen: r.Listen, ImageListen: r.ImageListen, AgentURL: r.URL, ImageURL: r.ImageURL,
-		Base: base, Netboot: netbootFiles(k.cfg.Image), Broker: k.broker, Records: k.store, MaxStreams: r.Streams, Log: k.log,
+		Base: base, Netboot: netbootFiles(k.cfg.Image), Agent: agentFile(k.cfg.Image), Broker: k.broker, Records: k.store, MaxStreams: r.Streams, Log: k.log,
 		Terms: k.terms, Arrived: k.arrived,
 	})
 	if err != nil {

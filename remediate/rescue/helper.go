@@ -32,6 +32,9 @@ func OpenHelpers(dir string, records Records) (*Helpers, error) {
 	return &Helpers{*s}, nil
 }
 
+// Pin is what helpers know the server by: see [Server.Pin].
+func (h *Helpers) Pin() string { return h.sticks.keys.pin }
+
 // Helpers are those of this server.
 func (s *Server) Helpers() *Helpers { return &Helpers{*s.Sticks()} }
 

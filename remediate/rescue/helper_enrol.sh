@@ -25,7 +25,7 @@ flock -w 300 9 || fail "another enrolment of this machine does not end"
 if ! echo "{{.Agent}}  $agent" | sha256sum --check --status 2>/dev/null; then
 	new=$(mktemp "$agent.XXXXXX")
 	status=$(curl --silent --show-error --noproxy '*' --proto =https --insecure --pinnedpubkey "sha256//{{.PinBase64}}" \
-		--connect-timeout 15 --max-time 300 --retry 4 --output "$new" --write-out '%{http_code}' --config - <<'END'
+		--connect-timeout 15 --max-time 300 --retry 10 --retry-delay 3 --retry-connrefused --output "$new" --write-out '%{http_code}' --config - <<'END'
 url = "{{.URL}}{{.AgentPath}}"
 header = "Authorization: Bearer {{.Token}}"
 END
