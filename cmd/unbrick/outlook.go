@@ -3,6 +3,7 @@ package main
 import (
 	"fmt"
 	"io"
+	"slices"
 	"strings"
 	"text/tabwriter"
 	"time"
@@ -12,6 +13,7 @@ import (
 	"unbrick/remediate"
 	"unbrick/remediate/engine"
 	"unbrick/remediate/schedule/forecast"
+	"unbrick/remediate/schedule/halt"
 )
 
 const (
@@ -33,6 +35,7 @@ func outlook(c *cli.Context, store *engine.Store, st engine.Status) (*forecast.F
 	}
 	f := forecast.Look(p.Counts(), lookOptions(st, time.Now()))
 	sayEnded(st, f.Sites)
+	sayStopped(st, f.Sites)
 	return &f, nil
 }
 
@@ -62,6 +65,55 @@ func sayEnded(st engine.Status, lines []forecast.Line) {
 			l.Limit = strings.Join(why, "; ")
 		}
 	}
+}
+
+// sayStopped says, of the sites that have hosts to do, what a person stopped or has to let go on, and
+// the command that does.
+func sayStopped(st engine.Status, lines []forecast.Line) {
+	sites := map[string]engine.SiteStatus{}
+	for _, s := range st.Sites {
+		sites[s.Site] = s
+	}
+	for i := range lines {
+		l := &lines[i]
+		s := sites[l.Name]
+		if s.Todo == 0 {
+			continue
+		}
+		var why []string
+		switch {
+		case st.Run.Halted != "":
+			why = append(why, "the run is halted: unbrick resume, then unbrick run, goes on")
+		case st.Run.Paused != "":
+			why = append(why, "the run is paused: unbrick resume goes on")
+		case s.Paused != "":
+			why = append(why, fmt.Sprintf("the site is paused: unbrick resume '%s' goes on", s.Site))
+		}
+		if l.Limit != "" {
+			why = append(why, l.Limit)
+		}
+		for _, h := range st.Halts {
+			if stops(h.Scope, l) {
+				why = append(why, fmt.Sprintf("unbrick resume --cohort '%s' goes on", h.Scope))
+			}
+		}
+		l.Limit = strings.Join(why, "; ")
+	}
+}
+
+// stops says whether a halt keeps hosts of a site from being begun.
+func stops(s halt.Scope, l *forecast.Line) bool {
+	return slices.ContainsFunc(l.Stopped, func(c forecast.Stopped) bool {
+		switch s.Kind {
+		case halt.OfModel:
+			return s.Way == c.Way && s.Model == c.Model
+		case halt.OfSite:
+			return s.Way == c.Way && s.Site == l.Name
+		case halt.OfConnector:
+			return s.Connector == c.Way+" at "+l.Name
+		}
+		return s.Way == c.Way
+	})
 }
 
 // planning plans a run as the configuration says.

@@ -131,7 +131,7 @@ type planWish struct {
 
 // plan makes the report of a census.
 func (n *census) plan(now time.Time, w planWish) planReport {
-	p := planReport{At: now.UTC(), Hosts: n.total, Order: []planLine{}, Notes: n.lines(), Counted: n.hosts == nil}
+	p := planReport{At: now.UTC(), Hosts: n.total, Order: []planLine{}, Notes: append([]string{}, n.lines()...), Counted: n.hosts == nil}
 	d := schedule.NewDispatcher(n.fleets[0], nil)
 	p.Forecast = n.forecast(forecast.Look(d, forecast.Options{Now: now, Seed: w.seed}), d)
 	if w.all {

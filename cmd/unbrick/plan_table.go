@@ -171,6 +171,9 @@ func printWhatIf(w io.Writer, before planForecast, what *whatIf, all bool) {
 	fmt.Fprintf(w, "back when their site opens: %s → %s of %d (%+d)\n", bandText(before.All.OnTime), bandText(after.All.OnTime),
 		before.All.Hosts, after.All.OnTime.P50-before.All.OnTime.P50)
 	fmt.Fprintf(w, "the last is done about %s → %s\n", before.End.UTC().Format(clockLayout), after.End.UTC().Format(clockLayout+" MST"))
+	for _, u := range what.Useless {
+		fmt.Fprintln(w, u)
+	}
 	if len(what.Sites) == 0 {
 		fmt.Fprintln(w, "no site changes")
 		return

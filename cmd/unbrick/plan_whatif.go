@@ -2,7 +2,9 @@ package main
 
 import (
 	"cmp"
+	"fmt"
 	"slices"
+	"strings"
 	"time"
 
 	"unbrick/remediate/schedule"
@@ -15,7 +17,8 @@ const whatIfHint = "write --what-if slots=60,technicians.SYD=8; unbrick plan nam
 type whatIf struct {
 	Changes  []string      `json:"changes"`
 	Forecast planForecast  `json:"forecast"`
-	Sites    []siteChanged `json:"sites"` // that it changes
+	Sites    []siteChanged `json:"sites"`             // that it changes
+	Useless  []useless     `json:"useless,omitempty"` // changes that bring no host back in time beside the others
 	err      error         // a change of what is not there
 }
 
@@ -74,7 +77,91 @@ func (n *census) whatIf(before planForecast, now time.Time, w planWish) *whatIf 
 	slices.SortStableFunc(out.Sites, func(a, b siteChanged) int {
 		return cmp.Or(cmp.Compare(b.hosts(), a.hosts()), cmp.Compare(b.sooner(), a.sooner()))
 	})
+	out.Useless = n.useless(before, out.Forecast, now, w)
 	return out
+}
+
+// A useless change brings no host more back in time than the others do without it.
+type useless struct {
+	Change  string   `json:"change"`
+	Nothing bool     `json:"nothing"` // no site is back sooner either
+	Binds   []string `json:"binds"`   // what does, most hosts first; empty: nobody is late
+}
+
+// useless finds the changes that help nobody. A pin is not meant to: it helps one site. Of several
+// changes to a large fleet it is not known: each would take as long as the plan.
+func (n *census) useless(before, after planForecast, now time.Time, w planWish) (all []useless) {
+	for i, c := range w.changes {
+		without := before
+		switch {
+		case c.What == "pin", len(w.changes) > 1 && n.total > mostOutlook:
+			continue
+		case len(w.changes) > 1:
+			rest := slices.Delete(slices.Clone(w.changes), i, i+1)
+			fleet := n.fleets[1]
+			if c.What == "attempts" {
+				fleet = n.fleets[0]
+			}
+			d, err := schedule.NewDispatcher(fleet, nil).With(rest, now)
+			if err != nil {
+				continue
+			}
+			without = n.forecast(forecast.Look(d, forecast.Options{Now: now, Seed: w.seed, Runs: before.Runs, NoChanges: true}), d)
+		}
+		if after.All.OnTime.P50 > without.All.OnTime.P50 {
+			continue
+		}
+		all = append(all, useless{Change: c.String(), Nothing: !differ(without, after), Binds: after.binds()})
+	}
+	return all
+}
+
+// differ says whether a site is better or worse off in one of two forecasts.
+func differ(a, b planForecast) bool {
+	other := map[string]planSite{}
+	for _, s := range b.Sites {
+		other[s.Site] = s
+	}
+	return slices.ContainsFunc(a.Sites, func(s planSite) bool { return siteChanged{s, other[s.Site]}.matters() })
+}
+
+// mostBinds is how many of the limits that bind are named.
+const mostBinds = 3
+
+// binds names what keeps hosts from being in time, what keeps most of them first.
+func (f planForecast) binds() []string {
+	late, names := map[string]int{}, []string{}
+	for _, s := range f.Sites {
+		if s.Late <= 0 || s.Limit == "" {
+			continue
+		}
+		name := s.Limit
+		if s.Need != nil {
+			name = had(*s.Need)
+		}
+		if late[name] == 0 {
+			names = append(names, name)
+		}
+		late[name] += s.Late
+	}
+	slices.SortStableFunc(names, func(a, b string) int { return cmp.Compare(late[b], late[a]) })
+	names = names[:min(len(names), mostBinds)]
+	for i, name := range names {
+		names[i] = fmt.Sprintf("%s (%d late)", name, late[name])
+	}
+	return names
+}
+
+// String says it in a line.
+func (u useless) String() string {
+	what := " brings no host more back in time"
+	if u.Nothing {
+		what = " changes nothing"
+	}
+	if len(u.Binds) == 0 {
+		return u.Change + what + ": nobody is late"
+	}
+	return u.Change + what + "; what binds: " + strings.Join(u.Binds, ", ")
 }
 
 // hosts is how many more, or fewer, are in time.

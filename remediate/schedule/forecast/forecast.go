@@ -50,12 +50,20 @@ type Line struct {
 	Ready  time.Time `json:"ready,omitzero"`
 	Lost   int       `json:"lost,omitempty"` // for whom every way fails, half of the time
 
-	Held   map[string]int `json:"held,omitempty"`   // hosts that are not in the plan, by why
-	Halted int            `json:"halted,omitempty"` // that no way is open for
-	Latest time.Time      `json:"latest,omitzero"`  // work has to begin by then; in the zone of the site
-	Slots  int            `json:"slots,omitempty"`  // that the site can have
-	Limit  string         `json:"limit,omitempty"`  // what keeps hosts from being in time
-	Need   *Need          `json:"need,omitempty"`   // what would save them
+	Held    map[string]int `json:"held,omitempty"`    // hosts that are not in the plan, by why
+	Halted  int            `json:"halted,omitempty"`  // that no way is open for
+	Stopped []Stopped      `json:"stopped,omitempty"` // these, by what is halted
+	Latest  time.Time      `json:"latest,omitzero"`   // work has to begin by then; in the zone of the site
+	Slots   int            `json:"slots,omitempty"`   // that the site can have
+	Limit   string         `json:"limit,omitempty"`   // what keeps hosts from being in time
+	Need    *Need          `json:"need,omitempty"`    // what would save them
+}
+
+// Stopped is hosts that are not begun because their way is halted, for their model or at their site.
+type Stopped struct {
+	Way   string `json:"way"`
+	Model string `json:"model,omitempty"`
+	Hosts int    `json:"hosts"`
 }
 
 // A Need is the smallest change that would do.
@@ -109,6 +117,7 @@ func Look(d *schedule.Dispatcher, o Options) Forecast {
 	l.results = l.runs(d, l.o.Runs)
 	f := Forecast{At: o.Now.UTC(), Runs: l.o.Runs, Held: map[string]int{}}
 	l.pools(&f)
+	l.find(d)
 	l.lines(&f)
 	ends := make([]float64, 0, l.o.Runs)
 	for _, r := range l.results {
@@ -134,6 +143,7 @@ type look struct {
 	todo    int
 	results []result
 	needs   map[string]*Need // by what: those that are not met
+	causes  map[int]cause    // of sites that are late; of a fleet too large to try, none
 }
 
 // A tally is what the counts say of a site.
@@ -142,10 +152,12 @@ type tally struct {
 	known, halted int
 	noDue         int
 	first         float64 // due
+	stopped       []Stopped
 }
 
 func (l *look) count() {
 	l.sites = make([]tally, len(l.places))
+	ways, models := l.d.Cohorts()
 	for i := range l.sites {
 		l.sites[i].first = math.Inf(1)
 	}
@@ -161,6 +173,7 @@ func (l *look) count() {
 		l.todo += n
 		if s.Halted {
 			t.halted += n
+			t.stop(ways[b.Cohort], models[b.Cohort], n)
 		}
 		if math.IsInf(b.Due, 1) {
 			t.noDue += n
@@ -169,6 +182,17 @@ func (l *look) count() {
 		t.known += n
 		t.first = min(t.first, b.Due)
 	}
+}
+
+// stop counts hosts whose way is halted.
+func (t *tally) stop(way, model string, n int) {
+	for i := range t.stopped {
+		if s := &t.stopped[i]; s.Way == way && s.Model == model {
+			s.Hosts += n
+			return
+		}
+	}
+	t.stopped = append(t.stopped, Stopped{way, model, n})
 }
 
 // runs works the plan off n times.

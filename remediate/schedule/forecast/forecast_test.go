@@ -112,7 +112,17 @@ func TestLimit(t *testing.T) {
 		{"halted", []lot{{"SYD", 5, "redfish", inventory.Normal, false}, {"SYD", 5, "winrm", inventory.Normal, false}}, many, remediate.Rung{},
 			func(d *schedule.Dispatcher) { d.Limit("winrm", "", 0) }, "halted cohort", ""},
 		{"dependency tier", []lot{{"SYD", 24, "manual", inventory.Dependency, false}, {"SYD", 900, "redfish", inventory.Normal, false}},
-			schedule.Limits{Slots: 250, Technicians: 1}, remediate.Rung{}, nil, "dependency tier", ""},
+			schedule.Limits{Slots: 250, Technicians: 1}, remediate.Rung{}, nil, "dependency tier: done about Mon 07:44, for want of technicians", "technicians.SYD=3"},
+		{"site slots, after a dependency tier that is soon done", []lot{{"SYD", 1, "redfish", inventory.Dependency, false}, {"SYD", 300, "redfish", inventory.Normal, false}},
+			schedule.Limits{Slots: 1000, PerSite: 10}, remediate.Rung{}, nil, "site slots", "slots.SYD=14"},
+		{"site slots that would do on average", []lot{{"SYD", 1, "redfish", inventory.Dependency, false}, {"SYD", 270, "redfish", inventory.Normal, false}},
+			schedule.Limits{Slots: 1000, PerSite: 11}, remediate.Rung{}, nil, "site slots", "slots.SYD=14"},
+		{"starts in an hour", []lot{{"SYD", 1, "redfish", inventory.Dependency, false}, {"SYD", 300, "redfish", inventory.Normal, false}},
+			schedule.Limits{Slots: 1000, PerHour: map[string]int{"redfish": 30}}, remediate.Rung{}, nil, "per_hour of redfish", "rate.redfish=71"},
+		{"two limits, either of which is too low", []lot{{"SYD", 300, "redfish", inventory.Normal, false}},
+			schedule.Limits{Slots: 10, PerHour: map[string]int{"redfish": 30}}, remediate.Rung{}, nil, "per_hour of redfish", "rate.redfish=70"},
+		{"a shift", []lot{{"SYD", 50, "manual", inventory.Normal, false}},
+			schedule.Limits{Technicians: 50, Shift: schedule.Shift{From: 9 * time.Hour, To: 17 * time.Hour}}, remediate.Rung{}, nil, "shift of its technicians", ""},
 	} {
 		t.Run(tc.name, func(t *testing.T) {
 			o := schedule.Options{Start: now, Rates: assume(12), Limits: tc.limits}
@@ -132,6 +142,38 @@ func TestLimit(t *testing.T) {
 				t.Errorf("limit %q, need %q; %s", s.Limit, need, s)
 			}
 		})
+	}
+}
+
+// TestNoTime: what no limit keeps from being in time is not said of a limit.
+func TestNoTime(t *testing.T) {
+	now := time.Date(2024, 7, 21, 21, 0, 0, 0, time.UTC) // one hour before Sydney opens
+	f := fleet([]lot{{"SYD", 20, "redfish", inventory.Normal, false}, {"SYD", 1, "redfish", inventory.Dependency, false}},
+		schedule.Options{Start: now, Rates: assume(240), Limits: schedule.Limits{PerSite: 40}})
+	s := forecast.Look(schedule.NewDispatcher(f, nil), forecast.Options{Now: now, NoChanges: true}).Sites[0]
+	if !strings.HasPrefix(s.Limit, "no time") || s.Need != nil {
+		t.Errorf("%s", s)
+	}
+}
+
+// TestLimitOfMany: of a fleet too large to try what binds, that is told by what each limit allows.
+func TestLimitOfMany(t *testing.T) {
+	now := time.Date(2024, 7, 21, 17, 0, 0, 0, time.UTC)
+	for limit, limits := range map[string]schedule.Limits{
+		"site slots":          {Slots: 1 << 20, PerSite: 10},
+		"per_hour of redfish": {Slots: 1 << 20, PerHour: map[string]int{"redfish": 30}},
+		"slots of the run":    {Slots: 2000},
+	} {
+		b := schedule.NewBuilder(schedule.Options{Start: now, Rates: assume(12), Limits: limits})
+		due := now.Add(5 * time.Hour)
+		crowd := schedule.Crowd{Place: schedule.Place{Site: "SYD"}, Slots: limits.PerSite, Ways: []string{"redfish"}, Tier: inventory.Normal, Due: due}
+		b.AddCrowd(crowd, 310_000)
+		crowd.Tier = inventory.Dependency
+		b.AddCrowd(crowd, 1)
+		s := forecast.Look(schedule.NewDispatcher(b.Build(), nil), forecast.Options{Now: now, Runs: 1}).Sites[0]
+		if s.Limit != limit || s.Need == nil {
+			t.Errorf("want %s: %s", limit, s)
+		}
 	}
 }
 

@@ -35,6 +35,7 @@ func (l *look) pools(f *Forecast) {
 			l.needs[name] = &n
 		}
 	}
+	l.rates(f)
 	slices.SortFunc(f.Needs, func(a, b Need) int { return cmp.Compare(a.Text, b.Text) })
 }
 
@@ -134,15 +135,43 @@ func (l *look) limit(i int, line *Line, gate float64) {
 		}
 		return
 	}
-	switch own, need := l.own(i, queues); {
-	case line.Halted > 0 && line.Hosts-line.OnTime.P50 <= line.Halted:
-		line.Limit = "halted cohort"
-	case own != "":
-		line.Limit, line.Need = own, need
+	halted := haltedText(line.Stopped)
+	if inTime := line.OnTime.P50 - l.o.Back[line.Name].OnTime; halted == "" || inTime+line.Halted < l.sites[i].known {
+		l.binds(i, line, queues, gate)
+	}
+	if halted != "" && line.Limit != "" {
+		halted += "; " + line.Limit
+	}
+	line.Limit = cmp.Or(halted, line.Limit)
+}
+
+// haltedText names the cohorts that are halted.
+func haltedText(all []Stopped) string {
+	var names []string
+	for _, s := range all {
+		names = append(names, s.Way+" on "+cmp.Or(s.Model, "hosts of no named model"))
+	}
+	if names == nil {
+		return ""
+	}
+	return "halted cohort: " + strings.Join(names, ", ")
+}
+
+// binds says what else keeps hosts of a site than what is halted.
+func (l *look) binds(i int, line *Line, queues []schedule.Queue, gate float64) {
+	c, found := l.causes[i]
+	text, need := l.scarcest(i, queues)
+	switch {
+	case found:
+		l.explain(i, queues, line, gate, c)
+	case text != "":
+		line.Limit, line.Need = text, need
 	case gate > l.now && l.afterGate(queues, gate):
-		line.Limit = "dependency tier: done about " + l.d.At(gate).In(l.places[i].Clock).Format("Mon 15:04")
+		line.Limit = l.gateText(i, gate)
+	case line.Hosts-line.OnTime.P50 <= line.Lost:
+		line.Limit = "every way fails"
 	default:
-		line.Limit = l.shared(i, queues, line)
+		line.Limit = "failures and order: others go first"
 	}
 }
 
@@ -156,30 +185,36 @@ func firstKey(m map[string]int) string {
 	return first
 }
 
-// own says whether the places of the site itself are too few.
-func (l *look) own(i int, queues []schedule.Queue) (string, *Need) {
-	for _, q := range queues {
-		name := l.poolName(i, q.Pool)
-		if q.Pool == schedule.Cloud || name != "" && q.Places < q.Own {
-			continue // the pool would not give it more
-		}
-		least, by := 0.0, 0.0
-		for k, due := range q.Due {
-			if in := due - l.now; in > 0 && q.Work[k] > 0 && !math.IsInf(in, 1) && q.Work[k]/in > least {
-				least, by = q.Work[k]/in, in
-			}
-		}
-		if least <= q.Places {
+// scarcest says which limit allows the least of what it would have to, if one is too low: of the
+// site itself, or of those that sites share.
+func (l *look) scarcest(i int, queues []schedule.Queue) (text string, need *Need) {
+	worst := 1.0
+	for _, c := range l.scarce(i, queues) {
+		words, n := l.words(i, queues, c, 0)
+		if n == nil {
 			continue
 		}
-		what, words := "slots.", "site slots"
-		if q.Pool == schedule.Hands {
-			what, words = "technicians.", "technicians"
+		if share := float64(n.Least) / float64(max(n.Have, 1)); share > worst {
+			text, need, worst = words, n, share
 		}
-		n := l.need(what+l.places[i].Site, int(q.Places), least, by)
-		return words, &n
 	}
-	return "", nil
+	return text, need
+}
+
+// scarce returns the limits that are too low for what is to do by the times at which it is due.
+func (l *look) scarce(i int, queues []schedule.Queue) (all []schedule.Curb) {
+	for _, q := range queues {
+		name := l.poolName(i, q.Pool)
+		least, _ := l.least(q)
+		if q.Pool != schedule.Cloud && (name == "" || q.Places >= q.Own) && least > q.Places { // the pool would give it more
+			all = append(all, map[schedule.Pool]schedule.Curb{schedule.Slots: schedule.SiteSlots, schedule.Hands: schedule.People}[q.Pool])
+		}
+		if l.needs[name] != nil {
+			all = append(all, map[schedule.Pool]schedule.Curb{schedule.Slots: schedule.RunSlots, schedule.Hands: schedule.People,
+				schedule.Cloud: schedule.CloudPlaces}[q.Pool])
+		}
+	}
+	return append(all, schedule.PerHour, schedule.WayPlaces) // those have a need if they are
 }
 
 // afterGate says whether what is left of the time, once the dependency tier is done, is too
@@ -195,36 +230,7 @@ func (l *look) afterGate(queues []schedule.Queue, gate float64) bool {
 	return false
 }
 
-// shared says which pool that sites share is too small.
-func (l *look) shared(i int, queues []schedule.Queue, line *Line) string {
-	for _, q := range queues {
-		name := l.poolName(i, q.Pool)
-		n := l.needs[name]
-		if n == nil {
-			continue
-		}
-		line.Need = n
-		switch q.Pool {
-		case schedule.Hands:
-			return "technicians of " + l.places[i].Country
-		case schedule.Cloud:
-			return "API places of the clouds"
-		}
-		return "slots of the run"
-	}
-	for _, name := range sortedNames(l.needs) {
-		if way, ok := strings.CutPrefix(name, "route."); ok && l.d.Goes(i, way) {
-			line.Need = l.needs[name]
-			return "places of " + way
-		}
-	}
-	if line.Hosts-line.OnTime.P50 <= line.Lost {
-		return "every way fails"
-	}
-	return "failures and order: others go first"
-}
-
-func sortedNames(m map[string]*Need) (names []string) {
+func sortedNames[V any](m map[string]V) (names []string) {
 	for name := range m {
 		names = append(names, name)
 	}

@@ -88,7 +88,7 @@ func (l *look) site(i int, values []float64) Line {
 		clock = time.UTC
 	}
 	back := l.o.Back[p.Site]
-	line := Line{Name: p.Site, Hosts: t.known + back.Hosts, NoDue: t.noDue, ToDo: t.tiers, Held: p.Held, Halted: t.halted}
+	line := Line{Name: p.Site, Hosts: t.known + back.Hosts, NoDue: t.noDue, ToDo: t.tiers, Held: p.Held, Halted: t.halted, Stopped: t.stopped}
 	if !math.IsInf(t.first, 1) {
 		line.Due = l.d.At(t.first).In(clock)
 		line.UTC = line.Due.UTC()

@@ -39,6 +39,9 @@ func (l *look) saves(f *Forecast) {
 			continue // what cannot be changed saves nobody
 		}
 		more := l.onTime(l.runs(d, min(triedRuns, len(l.results)))) - before
+		if more <= 0 {
+			continue
+		}
 		n.Saves = &more
 		f.Saves = append(f.Saves, n)
 	}
