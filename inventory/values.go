@@ -114,6 +114,8 @@ var fakeUUIDs = map[string]bool{
 	"03000200-0400-0500-0006-000700080009": true, // AMI sample, as the firmware shows it
 	"00020003-0004-0005-0006-000700080009": true, // the same, as Windows shows it
 	"12345678-1234-5678-90ab-cddeefaabbcc": true,
+	"12345678-1234-5678-9012-123456789012": true,
+	"12345678-1234-5678-1234-56789abcdef0": true,
 	"4c4c4544-0000-2010-8020-80c04f202020": true, // Dell without a service tag
 }
 
@@ -123,13 +125,14 @@ func FakeUUID(uuid string) bool {
 	return fakeUUIDs[uuid] || oneChar(uuid, '-')
 }
 
-// fakeSerials are what firmware shows where the maker entered none, in lower case.
+// fakeSerials are what firmware shows where the maker entered none, in lower case and without
+// spaces: some tools drop those.
 var fakeSerials = map[string]bool{
-	"to be filled by o.e.m.": true, "to be filled by o.e.m": true, "to be filled by oem": true,
-	"o.e.m.": true, "oem": true, "default string": true, "default": true, "empty": true,
-	"system serial number": true, "chassis serial number": true, "serial number": true,
-	"base board serial number": true, "serialnumber": true, "none": true, "null": true,
-	"not specified": true, "not available": true, "not applicable": true, "n/a": true, "na": true,
+	"tobefilledbyo.e.m.": true, "tobefilledbyo.e.m": true, "tobefilledbyoem": true,
+	"o.e.m.": true, "oem": true, "defaultstring": true, "default": true, "empty": true,
+	"systemserialnumber": true, "chassisserialnumber": true, "serialnumber": true,
+	"baseboardserialnumber": true, "none": true, "null": true, "notsettable": true,
+	"notspecified": true, "notavailable": true, "notapplicable": true, "n/a": true, "na": true,
 	"unknown": true, "invalid": true, "undefined": true, "(null)": true,
 	"0123456789": true, "123456789": true, "1234567890": true, "12345678": true, "1234567": true,
 }
@@ -141,7 +144,7 @@ func FakeSerial(serial string) bool {
 	if strings.ContainsAny(s, "0123456789") && strings.Trim(s, "0123456789") != "" {
 		return false // letters and digits: the usual case, and no fake has both
 	}
-	s = strings.ToLower(s)
+	s = strings.ToLower(strings.Join(strings.Fields(s), ""))
 	return fakeSerials[s] || oneChar(s, 0)
 }
 

@@ -84,8 +84,8 @@ func TestIdentify(t *testing.T) {
 		{name: "uuid", host: inventory.Host{UUID: uuid}, says: wire.Identity{UUID: strings.ToUpper(uuid)}, want: "uuid"},
 		{name: "uuid the other way round", host: inventory.Host{UUID: "44454c4c-4200-1035-8054-b2c04f4a4b31"}, says: wire.Identity{UUID: uuid}, want: "uuid"},
 		{name: "other uuid", host: inventory.Host{UUID: uuid}, says: wire.Identity{UUID: other}, wrong: other},
-		{name: "other uuid, same serial", host: inventory.Host{UUID: uuid, Serial: "S"}, says: wire.Identity{UUID: other, Serial: "S"}, wrong: other},
-		{name: "same uuid, other serial", host: inventory.Host{UUID: uuid, Serial: "S"}, says: wire.Identity{UUID: uuid, Serial: "T"}, wrong: "T"},
+		{name: "other uuid, same serial", host: inventory.Host{UUID: uuid, Serial: "SN1"}, says: wire.Identity{UUID: other, Serial: "SN1"}, wrong: other},
+		{name: "same uuid, other serial", host: inventory.Host{UUID: uuid, Serial: "SN1"}, says: wire.Identity{UUID: uuid, Serial: "SN2"}, wrong: "SN2"},
 		{name: "placeholder uuid", host: inventory.Host{UUID: uuid}, says: wire.Identity{UUID: "03000200-0400-0500-0006-000700080009"}},
 		{name: "placeholder in the inventory", host: inventory.Host{UUID: strings.Repeat("0", 8) + "-0000-0000-0000-000000000000"}, says: wire.Identity{UUID: uuid}},
 		{name: "serial", host: inventory.Host{Serial: "vmware-56 4d"}, says: wire.Identity{Serial: " VMware-564d "}, want: "serial"},
@@ -93,7 +93,7 @@ func TestIdentify(t *testing.T) {
 		{name: "mac", host: inventory.Host{MAC: []string{"52:54:00:12:34:56"}}, says: wire.Identity{MAC: []string{"aa:bb:cc:dd:ee:ff", "52-54-00-12-34-56"}}, want: "mac"},
 		{name: "other mac", host: inventory.Host{MAC: []string{"52:54:00:12:34:56"}}, says: wire.Identity{MAC: []string{"aa:bb:cc:dd:ee:ff"}}},
 		{name: "no mac", host: inventory.Host{MAC: []string{"00:00:00:00:00:00", ""}}, says: wire.Identity{MAC: []string{"", "00:00:00:00:00:00"}}},
-		{name: "all", host: inventory.Host{UUID: uuid, Serial: "S", MAC: []string{"52:54:00:12:34:56"}}, says: wire.Identity{UUID: uuid, Serial: "s", MAC: []string{"52:54:00:12:34:56"}}, want: "uuid serial mac"},
+		{name: "all", host: inventory.Host{UUID: uuid, Serial: "SN1", MAC: []string{"52:54:00:12:34:56"}}, says: wire.Identity{UUID: uuid, Serial: "sn1", MAC: []string{"52:54:00:12:34:56"}}, want: "uuid serial mac"},
 	} {
 		t.Run(tt.name, func(t *testing.T) {
 			tt.host.Name = "pc1"

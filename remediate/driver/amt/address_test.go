@@ -42,13 +42,3 @@ func FuzzParseAddress(f *testing.F) {
 		}
 	})
 }
-
-// FuzzSwapped: swapping twice changes nothing.
-func FuzzSwapped(f *testing.F) {
-	f.Add("4c4c4544-0035-1000-8000-b1c04f4e3132")
-	f.Fuzz(func(t *testing.T, in string) {
-		if u := plain(in); u != "" && swapped(swapped(u)) != u {
-			t.Errorf("%q: %q", u, swapped(swapped(u)))
-		}
-	})
-}

@@ -76,8 +76,14 @@ func TestErrors(t *testing.T) {
 		{name: "another serial", want: "belongs to another host", also: func(_ *desk, t *remediate.Target, _ *amt.Options) {
 			t.Host.UUID, t.Host.Serial = "", "SN2"
 		}},
-		{name: "the serial alone agrees", also: func(_ *desk, t *remediate.Target, _ *amt.Options) {
+		{name: "the serial agrees, the UUID is another", want: "it has the UUID", also: func(_ *desk, t *remediate.Target, _ *amt.Options) {
 			t.Host.UUID, t.Host.Serial = "4c4c4544-0035-1000-8000-b1c04f4e3133", "sn1"
+		}},
+		{name: "the UUID agrees, the serial is another", want: "it has the serial number", also: func(_ *desk, t *remediate.Target, _ *amt.Options) {
+			t.Host.UUID, t.Host.Serial = "4c4c4544-0035-1000-8000-b1c04f4e3132", "SN2"
+		}},
+		{name: "the serial agrees, the UUID is nobody's", also: func(_ *desk, t *remediate.Target, _ *amt.Options) {
+			t.Host.UUID, t.Host.Serial = "03000200-0400-0500-0006-000700080009", "sn1"
 		}},
 		{name: "the UUID of the other order", also: func(_ *desk, t *remediate.Target, _ *amt.Options) {
 			t.Host.UUID = "44454c4c-3500-0010-8000-b1c04f4e3132"

@@ -76,22 +76,16 @@ func (v *visit) connect(ctx context.Context) error {
 	return nil
 }
 
-// identify makes sure that this AMT is the host's: both name a UUID or a serial, and they
-// agree. A host of which the inventory knows neither is not checked.
+// identify makes sure that this AMT is the host's: what both name, of UUID and serial, agrees.
+// A host of which the inventory knows neither is not checked.
 func (v *visit) identify(h inventory.Host) error {
-	if h.UUID == "" && h.Serial == "" {
-		return nil
-	}
 	guid, serial := "", ""
 	if h.UUID != "" {
 		r, err := v.wsman.CIM.ComputerSystemPackage.Get()
 		if err := v.check(err); err != nil {
 			return err
 		}
-		guid = plain(r.Body.GetResponse.PlatformGUID)
-		if guid != "" && (guid == plain(h.UUID) || guid == swapped(plain(h.UUID))) {
-			return nil
-		}
+		guid = r.Body.GetResponse.PlatformGUID
 	}
 	if h.Serial != "" {
 		r, err := v.wsman.CIM.Chassis.Get()
@@ -99,39 +93,11 @@ func (v *visit) identify(h inventory.Host) error {
 			return err
 		}
 		serial = strings.TrimSpace(r.Body.PackageResponse.SerialNumber)
-		if strings.EqualFold(serial, h.Serial) {
-			return nil
-		}
 	}
-	if guid == "" && serial == "" {
-		return nil
+	if _, wrong := h.Compare(v.clean(guid), v.clean(serial)); wrong != nil {
+		return fmt.Errorf("AMT %s belongs to another host: %v. Correct the address or the inventory", v.addr.host, wrong)
 	}
-	return fmt.Errorf("AMT %s belongs to another host: it says serial %q, UUID %q, and the inventory says serial %q, UUID %q. Correct the address or the inventory",
-		v.addr.host, v.clean(serial), v.clean(guid), h.Serial, h.UUID)
-}
-
-// plain returns a UUID as 32 lower-case digits, or nothing if it is unset: all zeros or all ones.
-func plain(uuid string) string {
-	uuid = strings.ToLower(strings.ReplaceAll(strings.TrimSpace(uuid), "-", ""))
-	if len(uuid) != 32 || strings.Trim(uuid, "0") == "" || strings.Trim(uuid, "f") == "" {
-		return ""
-	}
-	return uuid
-}
-
-// swapped returns a plain UUID with the bytes of its first three fields in the other order: AMT
-// prints them as SMBIOS stores them.
-func swapped(uuid string) string {
-	if len(uuid) != 32 {
-		return ""
-	}
-	var b strings.Builder
-	for _, field := range []string{uuid[:8], uuid[8:12], uuid[12:16]} {
-		for i := len(field) - 2; i >= 0; i -= 2 {
-			b.WriteString(field[i : i+2])
-		}
-	}
-	return b.String() + uuid[16:]
+	return nil
 }
 
 // output returns what was answered, if anything was.

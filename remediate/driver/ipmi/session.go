@@ -4,7 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"strings"
+	"slices"
 
 	"github.com/bougou/go-ipmi/pkg/client"
 	"github.com/bougou/go-ipmi/pkg/command/app"
@@ -141,25 +141,17 @@ func agreed(r *rmcpplus.OpenSessionResponse, suite types.CipherSuiteID) bool {
 }
 
 // stranger says how a GUID shows that the BMC is another host's, or nothing. It is the UUID of
-// the host's SMBIOS in one of three orders of its bytes, depending on who read the standard.
+// the host's SMBIOS in one of three orders of its bytes, depending on who read the standard:
+// two that every UUID has, and all of them turned round, as IPMI sends it.
 func (v *visit) stranger(guid [16]byte) string {
-	want := strings.ToLower(strings.ReplaceAll(v.host.UUID, "-", ""))
-	if v.sw.opt.AnyGUID || len(want) != 32 || guid == [16]byte{} {
+	if v.sw.opt.AnyGUID {
 		return ""
 	}
 	plain := fmt.Sprintf("%x", guid)
-	for _, order := range [][16]int{
-		{0, 1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11, 12, 13, 14, 15},
-		{3, 2, 1, 0, 5, 4, 7, 6, 8, 9, 10, 11, 12, 13, 14, 15}, // as SMBIOS stores it
-		{15, 14, 13, 12, 11, 10, 9, 8, 7, 6, 5, 4, 3, 2, 1, 0}, // as IPMI sends it
-	} {
-		var b [16]byte
-		for i, j := range order {
-			b[i] = guid[j]
-		}
-		if fmt.Sprintf("%x", b) == want {
-			return ""
-		}
+	slices.Reverse(guid[:])
+	_, wrong := v.host.Compare(plain)
+	if _, also := v.host.Compare(fmt.Sprintf("%x", guid)); wrong == nil || also == nil {
+		return ""
 	}
 	return fmt.Sprintf("its GUID is %s, and the inventory says UUID %s", plain, v.host.UUID)
 }

@@ -14,10 +14,12 @@ import (
 	"testing"
 	"time"
 
+	"unbrick/inventory"
 	"unbrick/inventory/secret"
 	"unbrick/remediate"
 	"unbrick/remediate/driver/redfish"
 	"unbrick/remediate/driver/redfish/redfishtest"
+	"unbrick/remediate/power"
 	"unbrick/remediate/tlspin"
 )
 
@@ -205,10 +207,38 @@ func TestNotRedfish(t *testing.T) {
 	check(t, err, "without TLS", false)
 }
 
-// TestSeveralSystems picks the host's own among those of a chassis.
+// TestAnotherHost: a BMC that contradicts the inventory in one thing is another host's, whatever
+// else agrees, and nothing is done by it.
+func TestAnotherHost(t *testing.T) {
+	for name, h := range map[string]inventory.Host{
+		"our serial, another UUID": {Serial: "SN1", UUID: "4c4c4544-0035-1000-8000-b1c04f4e9999"},
+		"our UUID, another serial": {Serial: "SN2", UUID: "4c4c4544-0035-1000-8000-b1c04f4e3132"},
+	} {
+		r := newRack(t, redfishtest.Options{})
+		target := r.target()
+		h.Name = "h1"
+		target.Host = h
+		d := redfish.New(options())
+		_, err := d.Observe(t.Context(), target)
+		for what, err := range map[string]error{
+			"observe": err, "enter": d.Enter(t.Context(), target, remediate.Image{URL: image}), "leave": d.Leave(t.Context(), target, remediate.Posture{}),
+			"off": d.Turn(t.Context(), target, power.Off), "network": d.Next(t.Context(), target, power.Network),
+		} {
+			if err == nil || !strings.Contains(err.Error(), "belongs to another host: it has the") {
+				t.Errorf("%s: %s: %v", name, what, err)
+			}
+		}
+		if did := r.did(); len(did) > 0 {
+			t.Errorf("%s: did %q", name, did)
+		}
+	}
+}
+
+// TestSeveralSystems picks the host's own among those of a chassis, also where all have one UUID.
 func TestSeveralSystems(t *testing.T) {
-	a := redfishtest.New(redfishtest.Options{User: "root", Password: password, Serial: "SN1", Model: without(redfishtest.Generic(), func(m *redfishtest.Model) { m.SystemID = "1" })})
-	b := redfishtest.New(redfishtest.Options{User: "root", Password: password, Serial: "SN2", Model: without(redfishtest.Generic(), func(m *redfishtest.Model) { m.SystemID = "2"; m.NoSessions = true })})
+	const shared = "4c4c4544-0035-1000-8000-b1c04f4e3132"
+	a := redfishtest.New(redfishtest.Options{User: "root", Password: password, Serial: "SN1", UUID: shared, Model: without(redfishtest.Generic(), func(m *redfishtest.Model) { m.SystemID = "1" })})
+	b := redfishtest.New(redfishtest.Options{User: "root", Password: password, Serial: "SN2", UUID: shared, Model: without(redfishtest.Generic(), func(m *redfishtest.Model) { m.SystemID = "2"; m.NoSessions = true })})
 	chassis := func(w http.ResponseWriter, r *http.Request) {
 		switch {
 		case r.URL.Path == "/redfish/v1/Systems":
@@ -222,19 +252,31 @@ func TestSeveralSystems(t *testing.T) {
 	s := httptest.NewTLSServer(http.HandlerFunc(chassis))
 	defer s.Close()
 	d := redfish.New(options())
-	for _, c := range []struct{ serial, path, want string }{
-		{"SN2", "", ""},
-		{"SN3", "", "manages 2 systems"},
-		{"", "", "manages 2 systems"},
-		{"", "/redfish/v1/Systems/1", ""},
-		{"SN2", "/redfish/v1/Systems/1", "belongs to another host"},
+	for _, c := range []struct{ serial, uuid, path, want string }{
+		{"SN2", "", "", ""},
+		{"SN3", "", "", "manages 2 systems"},
+		{"SN3", shared, "", "none is this host"},
+		{"", "", "", "manages 2 systems"},
+		{"", shared, "", "/redfish/v1/Systems/1 and /redfish/v1/Systems/2 agree"},
+		{"", "", "/redfish/v1/Systems/1", ""},
+		{"", shared, "/redfish/v1/Systems/1", ""},
+		{"SN2", "", "/redfish/v1/Systems/1", "belongs to another host"},
+		{"SN2", shared, "/redfish/v1/Systems/1", "belongs to another host"},
 	} {
 		target := at(s.URL + c.path)
-		target.Host.Serial = c.serial
+		target.Host.Serial, target.Host.UUID = c.serial, c.uuid
 		_, err := d.Observe(t.Context(), target)
 		if (err == nil) != (c.want == "") || err != nil && !strings.Contains(err.Error(), c.want) {
-			t.Errorf("serial %q, path %q: %v, want %q", c.serial, c.path, err, c.want)
+			t.Errorf("serial %q, UUID %q, path %q: %v, want %q", c.serial, c.uuid, c.path, err, c.want)
 		}
+	}
+	target := at(s.URL)
+	target.Host.Serial, target.Host.UUID = "SN2", shared
+	if err := d.Turn(t.Context(), target, power.Off); err != nil {
+		t.Fatal(err)
+	}
+	if one, two := a.State().Power, b.State().Power; one != "On" || two != "Off" {
+		t.Errorf("after the second was switched off the first is %s and it is %s", one, two)
 	}
 }
 

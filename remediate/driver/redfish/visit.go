@@ -109,20 +109,8 @@ func (v *visit) find(ctx context.Context, h inventory.Host) error {
 		return err
 	}
 	v.admitted = true
-	if len(systems) == 1 {
-		v.system = systems[0]
-		if who := differs(v.system, h); who != "" {
-			return fmt.Errorf("BMC %s belongs to another host: %s. Correct the address or the inventory", v.addr.host, who)
-		}
-	}
-	for _, s := range systems {
-		if v.system == nil && same(s, h) {
-			v.system = s
-		}
-	}
-	if v.system == nil {
-		return fmt.Errorf("BMC %s manages %d systems, and none has this host's serial or UUID. Give the system's path in the address: %s/redfish/v1/Systems/ID",
-			v.addr.host, len(systems), v.addr.endpoint())
+	if v.system, err = v.pick(systems, h); err != nil {
+		return err
 	}
 	v.first = &standing{etag: v.system.ODataEtag}
 	if err := json.Unmarshal(v.system.RawData, v.first); err != nil {
@@ -146,56 +134,46 @@ func (v *visit) systems() ([]*schemas.ComputerSystem, error) {
 	return []*schemas.ComputerSystem{s}, nil
 }
 
-// serials are what a system says its serial is: Dell puts the service tag into SKU.
-func serials(s *schemas.ComputerSystem) []string {
-	var all []string
-	for _, x := range []string{s.SerialNumber, s.SKU} {
-		if x = strings.TrimSpace(x); x != "" {
-			all = append(all, x)
+// pick returns the system that is the host. The only one is taken unless it contradicts the
+// inventory; of several, the one that agrees in most and contradicts in nothing.
+func (v *visit) pick(systems []*schemas.ComputerSystem, h inventory.Host) (*schemas.ComputerSystem, error) {
+	var best *schemas.ComputerSystem
+	most, others := 0, ""
+	var alike []string
+	for _, s := range systems {
+		agrees, wrong := h.Compare(s.UUID, serials(s, h)...)
+		switch {
+		case wrong != nil && len(systems) == 1:
+			return nil, fmt.Errorf("BMC %s belongs to another host: %v. Correct the address or the inventory", v.addr.host, wrong)
+		case wrong != nil:
+			others += fmt.Sprintf("; of %s, %v", s.ODataID, wrong)
+		case len(systems) == 1:
+			return s, nil
+		case len(agrees) > most:
+			best, most, alike = s, len(agrees), []string{s.ODataID}
+		case len(agrees) == most && most > 0:
+			alike = append(alike, s.ODataID)
 		}
+	}
+	switch {
+	case len(alike) == 1:
+		return best, nil
+	case len(alike) > 1:
+		return nil, fmt.Errorf("BMC %s manages %d systems, of which %.400s agree with the inventory alike. Give the system's path in the address, %s/redfish/v1/Systems/ID, or the host's serial in the inventory",
+			v.addr.host, len(systems), strings.Join(alike, " and "), v.addr.endpoint())
+	}
+	return nil, fmt.Errorf("BMC %s manages %d systems, and none is this host by its serial and UUID%.400s. Give the system's path in the address, %s/redfish/v1/Systems/ID, or correct the inventory",
+		v.addr.host, len(systems), others, v.addr.endpoint())
+}
+
+// serials are what a system says its serial is. Dell puts the service tag into SKU, which is
+// the number of a product elsewhere: there it proves that this is the host, but not the contrary.
+func serials(s *schemas.ComputerSystem, h inventory.Host) []string {
+	all := []string{s.SerialNumber}
+	if _, wrong := h.Compare("", s.SKU); wrong == nil || strings.Contains(s.Manufacturer, "Dell") {
+		all = append(all, s.SKU)
 	}
 	return all
-}
-
-// same says whether a system is the host, by UUID or serial.
-func same(s *schemas.ComputerSystem, h inventory.Host) bool {
-	if h.UUID != "" && (strings.EqualFold(s.UUID, h.UUID) || strings.EqualFold(swapped(s.UUID), h.UUID)) {
-		return true
-	}
-	for _, x := range serials(s) {
-		if h.Serial != "" && strings.EqualFold(x, h.Serial) {
-			return true
-		}
-	}
-	return false
-}
-
-// differs says how a system shows that it is not the host: both name a UUID or a serial, and
-// nothing agrees. It returns the empty string if nothing shows that.
-func differs(s *schemas.ComputerSystem, h inventory.Host) string {
-	comparable := h.UUID != "" && s.UUID != "" || h.Serial != "" && len(serials(s)) > 0
-	if !comparable || same(s, h) {
-		return ""
-	}
-	return fmt.Sprintf("it says serial %s, UUID %s, and the inventory says serial %s, UUID %s",
-		strings.Join(serials(s), " or "), s.UUID, h.Serial, h.UUID)
-}
-
-// swapped returns a UUID with the bytes of its first three fields in the other order: SMBIOS
-// stores them so, and some BMCs print what is stored.
-func swapped(uuid string) string {
-	f := strings.Split(uuid, "-")
-	if len(f) != 5 {
-		return uuid
-	}
-	for i := range 3 {
-		var b strings.Builder
-		for j := len(f[i]) - 2; j >= 0; j -= 2 {
-			b.WriteString(f[i][j : j+2])
-		}
-		f[i] = b.String()
-	}
-	return strings.Join(f, "-")
 }
 
 // product names the BMC for people.
