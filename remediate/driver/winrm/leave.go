@@ -12,7 +12,7 @@ import (
 )
 
 // Leave implements remediate.Driver. A host on which something was changed in this run is
-// restarted, once; nothing else was put there that would have to go. A host that does not
+// restarted, once for each treatment; nothing else was put there that would have to go. A host that does not
 // answer is not in anybody's way: it crashes and starts by itself, as before, unless it was in
 // Safe Mode.
 //
@@ -32,7 +32,7 @@ func (d *Driver) Leave(ctx context.Context, t remediate.Target, before remediate
 		return err
 	}
 	defer s.Close()
-	l := leaving{s: s, facts: facts, dir: keepBase + `\` + directoryName(t.Run)}
+	l := leaving{s: s, facts: facts, dir: keepBase + `\` + directoryName(t.Run), visit: fmt.Sprintf("%d/%s/", t.Attempt, before.Detail[detailBoot])}
 	stays := false
 	if facts.SafeMode != "" {
 		stays, err = l.normalStart(ctx)
@@ -48,13 +48,15 @@ type leaving struct {
 	s     *client.Session
 	facts client.Facts
 	dir   string // of the run, on the host
+	visit string // which treatment of that run is left: the same when Leave is called again
 }
 
 // sameBoot is how much the start of Windows may seem to move when its clock is set.
 const sameBoot = 90 * time.Second
 
 // restart restarts a host on which something was changed in this run, unless it was restarted
-// since. When the host was started is written down there before the order is given.
+// since. When the host was started, and for which treatment this is, is written down there
+// before the order is given: the mark of an earlier treatment says nothing of this one.
 func (l leaving) restart(ctx context.Context) error {
 	mark := l.dir + `\restarted.txt`
 	r, err := l.s.Run(ctx, fmt.Sprintf(`echo off& (if exist "%s\*" echo unbrick changed)& (if exist "%s" type "%s")`, l.dir, mark, mark), nil)
@@ -65,13 +67,10 @@ func (l leaving) restart(ctx context.Context) error {
 	if !strings.Contains(out, "unbrick changed") {
 		return nil
 	}
-	if _, was, ok := strings.Cut(out, "unbrick boot "); ok {
-		then, err := time.Parse(time.RFC3339, strings.TrimSpace(was))
-		if err != nil || l.facts.Boot.IsZero() || l.facts.Boot.Sub(then).Abs() > sameBoot {
-			return nil // it was
-		}
+	if _, was, ok := strings.Cut(out, "unbrick boot "); ok && l.restarted(was) {
+		return nil
 	}
-	if _, err := l.s.Run(ctx, fmt.Sprintf(`echo unbrick boot %s>"%s"`, l.facts.Boot.Format(time.RFC3339), mark), nil); err != nil {
+	if _, err := l.s.Run(ctx, fmt.Sprintf(`echo unbrick boot %s visit %s>"%s"`, l.facts.Boot.Format(time.RFC3339), l.visit, mark), nil); err != nil {
 		return err
 	}
 	r, err = l.s.Run(ctx, `shutdown /r /f /t 3 /d p:4:1`, nil)
@@ -83,6 +82,13 @@ func (l leaving) restart(ctx context.Context) error {
 		err = &remediate.RetryError{After: 5 * time.Second, Err: fmt.Errorf("cannot restart it: shutdown ended with code %d: %s", r.Code, client.Complaint(r.Stderr))}
 	}
 	return err
+}
+
+// restarted says whether a mark is of this treatment and of an earlier start of Windows.
+func (l leaving) restarted(mark string) bool {
+	at, visit, _ := strings.Cut(strings.TrimSpace(mark), " visit ")
+	then, err := time.Parse(time.RFC3339, at)
+	return visit == l.visit && (err != nil || l.facts.Boot.IsZero() || l.facts.Boot.Sub(then).Abs() > sameBoot)
 }
 
 // others carries out the steps that are not removals, when those are done, and returns the

@@ -238,6 +238,46 @@ func TestSafeMode(t *testing.T) {
 	}
 }
 
+// TestSecondTreatment: a host that was restarted in this run, and was set to start in Safe Mode
+// for a second treatment, is restarted after that one too, once.
+func TestSecondTreatment(t *testing.T) {
+	for name, attempt := range map[string]int{"in a later attempt": 2, "in the same attempt": 1} {
+		t.Run(name, func(t *testing.T) {
+			w := sick(t, nil)
+			d := winrm.New(options())
+			treat := func(target remediate.Target) {
+				t.Helper()
+				before, err := d.Observe(t.Context(), target)
+				if err != nil {
+					t.Fatal(err)
+				}
+				if _, err := d.Repair(t.Context(), target, library(t)); err != nil {
+					t.Fatal(err)
+				}
+				for range 3 { // its end may be lost, and then it is done again
+					if err := d.Leave(t.Context(), target, before); err != nil {
+						t.Fatal(err)
+					}
+				}
+			}
+			target := w.target()
+			treat(target)
+			if w.restarts != 1 {
+				t.Fatalf("%d restarts after the first", w.restarts)
+			}
+			w.mu.Lock()
+			w.boot = w.boot.Add(time.Hour)
+			w.safeMode, w.flag, w.bootMark, w.says = "0x2", true, "/S", `{"entry": "`+running+`"}`
+			w.mu.Unlock()
+			target.Attempt = attempt
+			treat(target)
+			if w.restarts != 2 || w.safeMode != "" || w.left() != "" {
+				t.Errorf("%d restarts, Safe Mode %q, left %q", w.restarts, w.safeMode, w.left())
+			}
+		})
+	}
+}
+
 // TestLeaveGone: a host that does not answer is in nobody's way, unless it was in Safe Mode.
 func TestLeaveGone(t *testing.T) {
 	w := sick(t, nil)
