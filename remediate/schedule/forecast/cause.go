@@ -30,7 +30,7 @@ const causeHosts = 150_000
 // one there is, and if that is not it, what would not be late without it. It is not known of a
 // fleet so large that this would take longer than a person waits.
 func (l *look) find(d *schedule.Dispatcher) {
-	n := min(triedRuns, len(l.results), causeHosts/max(l.todo, 1))
+	n := min(max(triedRuns, triedEach/max(l.todo, 1)), len(l.results), causeHosts/max(l.todo, 1))
 	if n == 0 {
 		return
 	}

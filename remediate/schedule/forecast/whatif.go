@@ -11,6 +11,7 @@ import (
 const (
 	triedChanges = 4
 	triedRuns    = 4
+	triedEach    = 20_000 // hosts, in all runs of a change: of few hosts it is tried oftener
 	triedHosts   = 300_000
 )
 
@@ -32,13 +33,14 @@ func (l *look) saves(f *Forecast) {
 			list = append(list, *n)
 		}
 	}
-	before := l.onTime(l.results[:min(triedRuns, len(l.results))])
+	runs := min(max(triedRuns, triedEach/max(l.todo, 1)), len(l.results))
+	before := l.onTime(l.results[:runs])
 	for _, n := range list {
 		d, err := l.d.With([]schedule.Change{n.Change}, l.o.Now)
 		if err != nil {
 			continue // what cannot be changed saves nobody
 		}
-		more := l.onTime(l.runs(d, min(triedRuns, len(l.results)))) - before
+		more := l.onTime(l.runs(d, runs)) - before
 		if more <= 0 {
 			continue
 		}
