@@ -45,18 +45,21 @@ type Config struct {
 type Source struct {
 	cfg    Config
 	client *Client
+	bad    error // credentials that are not found: whoever asks is told
 }
 
 // tries of a request that only reads.
 const tries = 5
 
-// New checks the configuration. It does not reach the cloud.
+// New checks the configuration. It does not reach the cloud, and whoever never asks it needs no
+// credentials.
 func New(cfg Config) (*Source, error) {
-	client, err := Dial(Connection{Cloud: cfg.Cloud, Tries: tries})
-	if err != nil {
-		return nil, err
+	client, bad := Dial(Connection{Cloud: cfg.Cloud, Tries: tries})
+	s, err := NewWith(cfg, client)
+	if err == nil {
+		s.bad = bad
 	}
-	return NewWith(cfg, client)
+	return s, err
 }
 
 // NewWith is New with a client that is there already.
@@ -64,7 +67,7 @@ func NewWith(cfg Config, client *Client) (*Source, error) {
 	if err := inventory.CheckFields(cfg.Fields); err != nil {
 		return nil, fmt.Errorf("cannot use OpenStack: %w", err)
 	}
-	return &Source{cfg, client}, nil
+	return &Source{cfg: cfg, client: client}, nil
 }
 
 // A Server is what is read of one.
@@ -105,6 +108,9 @@ func (s *Server) ImageID() string {
 
 // Check makes sure that the first row can be read.
 func (s *Source) Check(ctx context.Context) error {
+	if s.bad != nil {
+		return s.bad
+	}
 	cloud, err := s.client.Open(ctx)
 	if err != nil {
 		return err
@@ -119,6 +125,9 @@ func (s *Source) Check(ctx context.Context) error {
 
 // Hosts implements [inventory.Source].
 func (s *Source) Hosts(ctx context.Context) iter.Seq2[inventory.Host, error] {
+	if s.bad != nil {
+		return func(yield func(inventory.Host, error) bool) { yield(inventory.Host{}, s.bad) }
+	}
 	return inventory.Read(ctx, "OpenStack "+s.client.Place(), func(emit func(*inventory.Draft) error) error {
 		cloud, err := s.client.Open(ctx)
 		if err != nil {

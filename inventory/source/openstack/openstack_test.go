@@ -180,19 +180,33 @@ func TestNew(t *testing.T) {
 	if _, err := openstack.New(openstack.Config{Cloud: "corp"}); err != nil {
 		t.Error(err)
 	}
-	if _, err := openstack.New(openstack.Config{Cloud: "crop"}); err == nil || !strings.Contains(err.Error(), "clouds.yaml") {
+	// Credentials that are not there are told to whoever asks, not to who only reads a saved fleet.
+	asked := func(cfg openstack.Config) error {
+		t.Helper()
+		source, err := openstack.New(cfg)
+		if err != nil {
+			t.Fatal(err)
+		}
+		for _, err := range source.Hosts(t.Context()) {
+			if err == nil || err.Error() != source.Check(t.Context()).Error() {
+				t.Errorf("hosts: %v", err)
+			}
+		}
+		return source.Check(t.Context())
+	}
+	if err := asked(openstack.Config{Cloud: "crop"}); err == nil || !strings.Contains(err.Error(), "clouds.yaml") {
 		t.Error(err)
 	}
 	if _, err := openstack.New(openstack.Config{Fields: map[string]string{"teir": "x"}}); err == nil || !strings.Contains(err.Error(), "no field") {
 		t.Error(err)
 	}
 	t.Setenv("OS_AUTH_URL", "")
-	if _, err := openstack.New(openstack.Config{}); err == nil || !strings.Contains(err.Error(), "OS_AUTH_URL is not set") {
+	if err := asked(openstack.Config{}); err == nil || !strings.Contains(err.Error(), "OS_AUTH_URL is not set") {
 		t.Error(err)
 	}
 	t.Setenv("OS_AUTH_URL", "https://k")
 	t.Setenv("OS_CACERT", filepath.Join(dir, "none"))
-	if _, err := openstack.New(openstack.Config{}); err == nil {
+	if err := asked(openstack.Config{}); err == nil {
 		t.Error("an authority that is not there was left out without a word")
 	}
 }

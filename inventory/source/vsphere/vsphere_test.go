@@ -196,6 +196,10 @@ func TestFromEnv(t *testing.T) {
 	if err != nil || s.URL != "https://esx1.corp.example/sdk" || s.User != "root" || s.Password != "env:GOVC_PASSWORD" {
 		t.Errorf("%+v, %v", s, err)
 	}
+	env = map[string]string{"GOVC_URL": "vc1.corp.example", "GOVC_USERNAME": "unbrick@vsphere.local"}
+	if s, err := vsphere.FromEnv(vsphere.Server{}, func(k string) string { return env[k] }); err != nil || s.URL != "https://vc1.corp.example/sdk" || s.User != "unbrick@vsphere.local" {
+		t.Errorf("without a user in the address: %+v, %v", s, err)
+	}
 	env["GOVC_URL"] = "root:hunter2@esx1"
 	if _, err := vsphere.FromEnv(vsphere.Server{}, func(k string) string { return env[k] }); err == nil || strings.Contains(err.Error(), "hunter2") {
 		t.Error(err)
