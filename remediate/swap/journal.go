@@ -27,12 +27,14 @@ type Entry struct {
 	At       time.Time `json:"at"`
 
 	Ended bool `json:"-"` // the instance runs with its volume again
+	Gone  bool `json:"-"` // the snapshot was seen to be there no more; only All says so
 }
 
 // A Journal holds what was swapped and how to undo it. Its records are never changed:
 //
 //	swap/INSTANCE N        an Entry
 //	swapend/INSTANCE N     it ended
+//	swapgone/INSTANCE N    its snapshot is there no more
 //	swaplist/SHARD N       which instances there are
 type Journal struct{ records Records }
 
@@ -105,8 +107,21 @@ func (j *Journal) End(ctx context.Context, e Entry) error {
 	return nil
 }
 
+// Forget notes that the snapshot of an entry that has ended is there no more. Twice is the same
+// as once. Before its end a snapshot may still be made.
+func (j *Journal) Forget(ctx context.Context, e Entry) error {
+	if !e.Ended || !e.Snapshot {
+		return fmt.Errorf("the swap of %s has not ended, or has no snapshot: it is not noted that it is gone", e.Host)
+	}
+	err := j.records.Create(ctx, key("swapgone", e.Instance, e.Number), []byte("{}"))
+	if err != nil && !errors.Is(err, fs.ErrExist) {
+		return fmt.Errorf("cannot write to the journal of swaps: %w", err)
+	}
+	return nil
+}
+
 // All returns every entry. What has not ended is to be put back, by Leave; a snapshot is there
-// whether or not its entry has ended.
+// whether or not its entry has ended, until it is Gone.
 func (j *Journal) All(ctx context.Context) (all []Entry, err error) {
 	for shard := range shards {
 		names, err := j.listed(ctx, shard)
@@ -115,6 +130,9 @@ func (j *Journal) All(ctx context.Context) (all []Entry, err error) {
 		}
 		for _, name := range names {
 			entries, err := j.of(ctx, name)
+			if err == nil {
+				err = j.missed(ctx, entries)
+			}
 			if err != nil {
 				return nil, err
 			}
@@ -122,6 +140,21 @@ func (j *Journal) All(ctx context.Context) (all []Entry, err error) {
 		}
 	}
 	return all, nil
+}
+
+// missed marks the entries whose snapshots are gone.
+func (j *Journal) missed(ctx context.Context, entries []Entry) error {
+	for i, e := range entries {
+		if !e.Ended || !e.Snapshot {
+			continue
+		}
+		_, err := j.records.Load(ctx, key("swapgone", e.Instance, e.Number))
+		if err != nil && !errors.Is(err, fs.ErrNotExist) {
+			return fmt.Errorf("cannot read the journal of swaps: %w", err)
+		}
+		entries[i].Gone = err == nil
+	}
+	return nil
 }
 
 // shards are so many that a thousand swaps at once are not in each other's way.

@@ -403,6 +403,9 @@ func TestJournal(t *testing.T) {
 		if len(all) != n || all[n-1].Ended || all[n-1].Host != "h1" || all[n-1].Slot.Volume != "vol-1" || all[n-1].Mark != c.snaps[0] || len(all[n-1].Mark) > 20 {
 			t.Errorf("while it is away: %+v, snapshots %q", all, c.snaps)
 		}
+		if err := j.Forget(t.Context(), all[n-1]); err == nil {
+			t.Error("the snapshot of a swap is forgotten while it goes on")
+		}
 		if err := d.Leave(t.Context(), target(), remediate.Posture{}); err != nil {
 			t.Fatal(err)
 		}
@@ -410,8 +413,17 @@ func TestJournal(t *testing.T) {
 			t.Errorf("when it is back: %+v", all)
 		}
 	}
-	if all := entries(); all[0].Mark == all[1].Mark {
+	all := entries()
+	if all[0].Mark == all[1].Mark {
 		t.Error("two swaps have one mark")
+	}
+	for range 2 { // it was cut off, and came again
+		if err := j.Forget(t.Context(), all[0]); err != nil {
+			t.Fatal(err)
+		}
+		if again := entries(); !again[0].Gone || again[1].Gone || !again[0].Ended {
+			t.Errorf("when one is gone: %+v", again)
+		}
 	}
 }
 

@@ -196,6 +196,12 @@ func TestDriver(t *testing.T) {
 	}
 }
 
+// TestFind: it is known whether the copy of a disk is still there.
+func TestFind(t *testing.T) {
+	l := newLine(t)
+	swaptest.Find(t, l.platform(), target("WS-0001"), l.hv.Actions)
+}
+
 func rig(t *testing.T, snapshot bool) drivertest.Rig {
 	l, d := newLine(t), new(desk)
 	image := remediate.Image{URL: "http://192.0.2.1/i/x/rescue.iso"}

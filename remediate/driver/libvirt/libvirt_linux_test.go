@@ -156,9 +156,17 @@ func TestSnapshot(t *testing.T) {
 	if out, err := exec.Command("qemu-img", "snapshot", "-U", "-l", file).CombinedOutput(); err != nil || !strings.Contains(string(out), all[0].Mark) {
 		t.Errorf("%v: %s", err, out)
 	}
+	found := func(want bool) {
+		t.Helper()
+		if has, err := swap.HasSnapshot(t.Context(), libvirt.New(libvirt.Options{}), all[0]); err != nil || has != want {
+			t.Errorf("the snapshot is found: %v, %v; want %v", has, err, want)
+		}
+	}
+	found(true)
 	if err := l.DomainSnapshotDelete(snapshot, 0); err != nil {
 		t.Errorf("what the journal names cannot be removed: %v", err)
 	}
+	found(false)
 	if after := inactive(t, l, dom); after != before {
 		t.Errorf("it was\n%s\nand is\n%s", before, after)
 	}

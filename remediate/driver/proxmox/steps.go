@@ -33,19 +33,32 @@ func (in *instance) Do(ctx context.Context, step swap.Step, e swap.Entry, helper
 
 // hasSnapshot says whether the guest has a snapshot of that name, complete.
 func (in *instance) hasSnapshot(ctx context.Context, mark string) (bool, error) {
+	there, state, err := in.snapshot(ctx, mark)
+	return there && state == "", err
+}
+
+// HasSnapshot implements swap.SnapshotFinder.
+func (in *instance) HasSnapshot(ctx context.Context, e swap.Entry) (bool, error) {
+	there, _, err := in.snapshot(ctx, e.Mark)
+	return there, err
+}
+
+// snapshot says whether the guest has a snapshot of that name, and what is done to it: prepare or
+// delete, while it is made or removed.
+func (in *instance) snapshot(ctx context.Context, mark string) (there bool, state string, err error) {
 	var all []struct {
 		Name  string `json:"name"`
-		State string `json:"snapstate"` // prepare or delete, while one is made or removed
+		State string `json:"snapstate"`
 	}
 	if err := in.Get(ctx, in.row.Path()+"/snapshot", &all); err != nil {
-		return false, in.say("cannot list the snapshots of "+name(in.row), err)
+		return false, "", in.say("cannot list the snapshots of "+name(in.row), err)
 	}
 	for _, s := range all {
 		if s.Name == mark {
-			return s.State == "", nil
+			return true, s.State, nil
 		}
 	}
-	return false, nil
+	return false, "", nil
 }
 
 // snap makes a snapshot of all disks of the guest while it is off: Proxmox makes none of one.

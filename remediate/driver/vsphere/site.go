@@ -28,6 +28,8 @@ type site struct {
 	holders map[types.ManagedObjectReference]holders
 	pbm     *pbm.Client
 	begun   map[types.ManagedObjectReference]string // tasks on helpers, with the file each is about
+	known   []string                                // labels of all machines
+	knownAt time.Time
 }
 
 // begin remembers that this process set a task going, until it is told the end.

@@ -50,6 +50,47 @@ func Run(t *testing.T, make func(t *testing.T) Rig) {
 			drivertest.Run(t, func(t *testing.T) drivertest.Rig { return make(t).rig(snapshot) })
 		})
 	}
+	t.Run("Find", func(t *testing.T) {
+		r := make(t)
+		Find(t, r.Platform, r.Target(), r.Actions)
+	})
+}
+
+// Find makes sure that a platform can be asked for snapshots: for the one that a swap left, and
+// for one that nobody made. Actions is how often anything was changed.
+func Find(t *testing.T, p swap.Platform, target remediate.Target, actions func() int) {
+	t.Helper()
+	records := &rescue.MemRecords{}
+	d := swap.New(swap.Options{Way: target.Route.Driver, Platform: p, Desk: new(Desk), Records: records, Snapshot: true, Every: time.Millisecond})
+	posture, err := d.Observe(t.Context(), target)
+	if err == nil {
+		err = d.Enter(t.Context(), target, remediate.Image{})
+	}
+	if err == nil {
+		err = d.Leave(t.Context(), target, posture)
+	}
+	all, bad := swap.NewJournal(records).All(t.Context())
+	if err != nil || bad != nil || len(all) != 1 {
+		t.Fatal(err, bad, all)
+	}
+	made, never := all[0], all[0]
+	never.Mark = "unbrick-nobodysmark"
+	changed := actions()
+	for _, c := range []struct {
+		entry swap.Entry
+		want  bool
+	}{{never, false}, {made, true}} {
+		if has, err := swap.HasSnapshot(t.Context(), p, c.entry); err != nil || has != c.want {
+			t.Errorf("snapshot %s: %v, %v; want %v", c.entry.Mark, has, err, c.want)
+		}
+	}
+	if n := actions(); n != changed {
+		t.Errorf("%d changes were made by looking", n-changed)
+	}
+	made.Instance = "another"
+	if _, err := swap.HasSnapshot(t.Context(), p, made); err == nil {
+		t.Error("the snapshot of another instance was asked for")
+	}
 }
 
 // rig is the rig as the suite of drivers knows it. Few: what only reads is lost in one way, and

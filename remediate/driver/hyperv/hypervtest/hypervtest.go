@@ -4,7 +4,8 @@
 // It understands lines of cmdlets of the Hyper-V module, each with the parameters that its
 // documentation names (learn.microsoft.com/powershell/module/hyper-v) and in one form alone,
 // and refuses every other line. Of scripts that only read, it makes sure that they use cmdlets
-// that read, and answers as read.ps1 of remediate/driver/hyperv would.
+// that read, and answers as read.ps1 of remediate/driver/hyperv and list.ps1 of
+// inventory/source/hyperv would.
 package hypervtest
 
 import (
@@ -28,6 +29,9 @@ type VM struct {
 	Checkpoints int
 	Shielded    bool
 	TPM         bool
+	UUID        string // of its BIOS
+	Serial      string
+	MACs        []string // as Hyper-V writes them: twelve digits
 
 	bootFails int
 	passing   int // looks for which it shows a state in between
@@ -58,7 +62,7 @@ type Server struct {
 	events  map[string][]string
 	wrong   []string
 	actions int
-	known   string // a script that only reads
+	known   []string // scripts that only read
 }
 
 // New returns a hypervisor of that computer name.
@@ -114,6 +118,18 @@ func (s *Server) Has(file string) bool {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	return s.files[strings.ToLower(file)]
+}
+
+// Copies returns how many copies of disks there are.
+func (s *Server) Copies() (n int) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	for file := range s.files {
+		if strings.HasSuffix(file, ".copy") {
+			n++
+		}
+	}
+	return n
 }
 
 // Events returns what became of a disk: "added to NAME" while that ran, "started with NAME".

@@ -25,6 +25,9 @@ func (s *Server) Run(script string) (string, error) {
 		}
 		return s.read(lines[2], unquote(id[2]), unquote(file[2]))
 	}
+	if strings.HasPrefix(script, lists) {
+		return s.list(script)
+	}
 	r := run{server: s}
 	for _, line := range strings.Split(strings.TrimSuffix(script, "\r\n"), "\r\n") {
 		if err := r.line(line); err != nil {
@@ -41,8 +44,12 @@ func unquote(text string) string {
 	return strings.NewReplacer("''", "'", "\u2018\u2018", "\u2018", "\u2019\u2019", "\u2019", "\u201a\u201a", "\u201a", "\u201b\u201b", "\u201b").Replace(text)
 }
 
-// reads begins a script that only reads.
-const reads = "# Says how a hypervisor stands, and changes nothing."
+// How scripts begin that only read: one reads how all stands, one which virtual machines there
+// are.
+const (
+	reads = "# Says how a hypervisor stands, and changes nothing."
+	lists = "# Lists the virtual machines of a hypervisor."
+)
 
 var (
 	given   = line(`\$(id|copy) = ` + literal)
@@ -52,20 +59,48 @@ var (
 // readers are the cmdlets that a script which only reads may use.
 var readers = []string{
 	"Get-VM", "Get-VMHardDiskDrive", "Get-VMDvdDrive", "Get-VMScsiController", "Get-VMFirmware", "Get-VMSecurity", "Get-VMSnapshot",
-	"Get-Command", "ForEach-Object", "Where-Object", "ConvertTo-Json", "Test-Path",
+	"Get-VMNetworkAdapter", "Get-CimInstance", "Get-Command", "ForEach-Object", "Where-Object", "ConvertTo-Json", "Test-Path",
 }
 
 type object = map[string]any
 
-// read answers a script that only reads.
-func (s *Server) read(script, id, file string) (string, error) {
-	if script != s.known { // it was looked through
-		for _, name := range cmdlets.FindAllString(script, -1) {
-			if !slices.Contains(readers, name) {
-				return "", fmt.Errorf("a script that reads uses %s", name)
-			}
+// check refuses a script that is to read and does more.
+func (s *Server) check(script string) error {
+	if slices.Contains(s.known, script) { // it was looked through
+		return nil
+	}
+	for _, name := range cmdlets.FindAllString(script, -1) {
+		if !slices.Contains(readers, name) {
+			return fmt.Errorf("a script that reads uses %s", name)
 		}
-		s.known = script
+	}
+	s.known = append(s.known, script)
+	return nil
+}
+
+// answer is what a script prints that reads.
+func answer(o object) (string, error) {
+	b, err := json.Marshal(o)
+	return "unbrick:" + base64.StdEncoding.EncodeToString(b) + ":unbrick\r\n", err
+}
+
+// list answers the script that lists virtual machines.
+func (s *Server) list(script string) (string, error) {
+	if err := s.check(script); err != nil {
+		return "", err
+	}
+	vms := []object{}
+	for _, v := range s.vms {
+		vms = append(vms, object{"id": v.ID, "name": v.Name, "state": v.shown(), "notes": "", "heartbeat": "", "uuid": v.UUID, "serial": v.Serial,
+			"clustered": v.Clustered, "macs": append([]string{}, v.MACs...)})
+	}
+	return answer(object{"computer": s.computer, "vms": vms})
+}
+
+// read answers the script that reads how all stands.
+func (s *Server) read(script, id, file string) (string, error) {
+	if err := s.check(script); err != nil {
+		return "", err
 	}
 	vms := []object{}
 	var detail object
@@ -85,8 +120,7 @@ func (s *Server) read(script, id, file string) (string, error) {
 			detail = object{"checkpoints": v.Checkpoints, "shielded": v.Shielded, "tpm": v.TPM, "boot": boot, "copy": s.files[strings.ToLower(file)]}
 		}
 	}
-	b, err := json.Marshal(object{"computer": s.computer, "vms": vms, "detail": detail})
-	return "unbrick:" + base64.StdEncoding.EncodeToString(b) + ":unbrick\r\n", err
+	return answer(object{"computer": s.computer, "vms": vms, "detail": detail})
 }
 
 // shown is the state that a VM shows: one in between for a while.

@@ -1,0 +1,15 @@
+package gce
+
+import (
+	"context"
+
+	"unbrick/remediate/swap"
+)
+
+var _ swap.SnapshotFinder = (*instance)(nil)
+
+// HasSnapshot implements swap.SnapshotFinder.
+func (in *instance) HasSnapshot(_ context.Context, e swap.Entry) (bool, error) {
+	status, err := in.snapshot(e)
+	return status != "", err
+}
