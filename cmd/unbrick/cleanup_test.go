@@ -1,9 +1,14 @@
 package main
 
 import (
+	"context"
+	"errors"
+	"fmt"
 	"strings"
+	"sync/atomic"
 	"testing"
 
+	"unbrick/remediate/rescue"
 	"unbrick/remediate/swap"
 )
 
@@ -29,5 +34,76 @@ func TestLeftovers(t *testing.T) {
 	}
 	if strings.Join(got, "\n") != strings.Join(want, "\n") {
 		t.Errorf("got\n%s\nwant\n%s", strings.Join(got, "\n"), strings.Join(want, "\n"))
+	}
+}
+
+// Snapshots that are gone are noted and not named again; where nobody can be asked, that is said
+// once, and not for ever asked again.
+func TestAsk(t *testing.T) {
+	journal := swap.NewJournal(&rescue.MemRecords{})
+	begin := func(way, host string, ended bool) {
+		e, err := journal.Begin(t.Context(), swap.Entry{Way: way, Host: host, Instance: way + " " + host, Address: "dc1/" + host, Snapshot: true})
+		if err == nil && ended {
+			err = journal.End(t.Context(), e)
+		}
+		if err != nil {
+			t.Fatal(err)
+		}
+	}
+	begin("up", "kept", true)
+	begin("up", "gone", true)
+	begin("up", "early", false) // it is not made yet
+	for n := range 30 {
+		begin("down", fmt.Sprintf("h%d", n), true)
+	}
+	var downs atomic.Int32
+	asked := func() []leftover {
+		all, err := journal.All(t.Context())
+		if err != nil {
+			t.Fatal(err)
+		}
+		a := asking{forget: journal.Forget, finders: func(way string) finder {
+			return func(_ context.Context, e swap.Entry) (bool, error) {
+				if way == "down" {
+					downs.Add(1)
+					return false, errors.New("no route to it\nlook at the network")
+				}
+				return e.Host == "kept", nil
+			}
+		}}
+		left, err := a.ask(t.Context(), leftovers(all))
+		if err != nil {
+			t.Fatal(err)
+		}
+		return left
+	}
+	for range 2 {
+		downs.Store(0)
+		left := asked()
+		var up []string
+		for _, l := range left {
+			if l.Way == "up" {
+				up = append(up, l.Host+" "+l.What)
+			}
+		}
+		if got := strings.Join(up, ","); len(left) != 32 || len(up) != 2 || !strings.Contains(got, "early volume") || !strings.Contains(got, "kept snapshot") {
+			t.Errorf("%d are left, of those that can be asked for: %v", len(left), up)
+		}
+		want := "down dc1: it is not known which of 30 snapshots are still there: no route to it; look at the network"
+		if lines := unasked(left); len(lines) != 1 || lines[0] != want {
+			t.Errorf("%q, want %q", lines, want)
+		}
+		if n := downs.Load(); n > patience+askedAtOnce {
+			t.Errorf("a place that is down was asked %d times", n)
+		}
+	}
+	all, err := journal.All(t.Context())
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, e := range all {
+		if e.Gone != (e.Host == "gone") {
+			t.Errorf("%s: gone is %v in the journal", e.Host, e.Gone)
+		}
 	}
 }

@@ -10,13 +10,13 @@ import (
 )
 
 // TestCloudsKilled kills the program with SIGKILL when instances are stopped, when volumes hang on
-// helpers, and when instances start again. The same command goes on each time; in the end every
+// helpers, when they boot the rescue image themselves, and when they start again. The same command goes on each time; in the end every
 // instance is as it was, with its own volume, and every snapshot that there is has an owner.
 func TestCloudsKilled(t *testing.T) {
 	t.Parallel() // it waits most of the time
 	l := startTestLab(t, lab.Options{Clouds: lab.Clouds()})
 	config := filepath.Join(l.Dir, "unbrick.yaml")
-	kills := []string{"off", "on the helper", "on the helper", "on"}
+	kills := []string{"off", "on the helper", "rescue image", "on the helper", "on"}
 	for n := 0; ; n++ {
 		s := unbrick(t, "run", "-c", config)
 		s.Env = append(s.Env, l.Environment()...)
@@ -38,8 +38,8 @@ func TestCloudsKilled(t *testing.T) {
 		t.Errorf("not put back: %s", left)
 	}
 	named := map[string]int{}
-	for _, e := range cleanupOf(t, config) {
-		if named[e.Way]++; e.What != "snapshot" {
+	for _, e := range cleanupOf(t, l, config) {
+		if named[e.Way]++; e.What != "snapshot" || e.Unasked != "" {
 			t.Errorf("left behind: %+v", e)
 		}
 	}
@@ -50,9 +50,10 @@ func TestCloudsKilled(t *testing.T) {
 	}
 }
 
-func cleanupOf(t *testing.T, config string) (left []leftover) {
+func cleanupOf(t *testing.T, l *lab.Lab, config string) (left []leftover) {
 	t.Helper()
 	s := unbrick(t, "cleanup", "-c", config, "--json")
+	s.Env = append(s.Env, l.Environment()...)
 	if code := s.run(t); code != exitDone {
 		t.Fatalf("cleanup: exit code %d: %s", code, s.stderr.String())
 	}

@@ -79,53 +79,76 @@ type (
 	}
 )
 
-// listSwaps lists the ways in by what virtual hosts run on.
-func (k *kit) listSwaps(pins tlspin.Records) (map[string]remediate.Driver, error) {
+// platforms are what virtual hosts run on, by way in.
+type platforms struct {
+	swaps     map[string]swap.Platform
+	rollbacks map[string]rollback.Platform
+	centers   []*center.Conn
+}
+
+// listPlatforms lists the platforms, and reaches none.
+func (k *kit) listPlatforms(pins tlspin.Records) (p platforms, err error) {
 	cfg, every := k.cfg.Swap, time.Duration(k.cfg.Swap.Every)
 	trust, err := trusted(k.cfg, k.cfg.TLS, pins)
 	if err != nil {
-		return nil, err
+		return p, err
 	}
 	clouds, err := azure.New(azure.Options{Connection: machines.Connection{Cloud: cfg.Azure.Cloud, Endpoint: cfg.Azure.Endpoint}, Helpers: cfg.Helpers, Poll: pollAzure(every)})
 	if err != nil {
-		return nil, hinted(err, "swap.azure in unbrick.yaml is described in the README")
+		return p, hinted(err, "swap.azure in unbrick.yaml is described in the README")
 	}
-	centers, err := k.vcenters(trust)
-	if err != nil {
-		return nil, err
+	if p.centers, err = k.vcenters(trust); err != nil {
+		return p, err
 	}
 	hypervisors, err := k.hypervisors(pins)
 	if err != nil {
-		return nil, err
+		return p, err
 	}
 	clusters := cfg.clusters(trust)
 	nodes, err := proxmox.New(proxmox.Options{Clusters: clusters, Helpers: cfg.Helpers, Every: every})
 	if err != nil {
-		return nil, hinted(err, "swap: {proxmox: [{url: \"https://pve1.corp.example:8006\", token: file:…}]}")
+		return p, hinted(err, "swap: {proxmox: [{url: \"https://pve1.corp.example:8006\", token: file:…}]}")
 	}
-	onCenters := vsphere.Options{Conns: centers, Helpers: cfg.Helpers}
-	platforms := map[string]swap.Platform{
+	p.swaps = map[string]swap.Platform{
 		"libvirt": libvirt.New(libvirt.Options{Helpers: cfg.Helpers}),
 		"ec2":     ec2.New(ec2.Options{Helpers: cfg.Helpers, Profile: cfg.EC2.Profile, Region: cfg.EC2.Region, Endpoint: cfg.EC2.Endpoint, Every: every}),
 		"azure":   clouds,
 		"gce":     gce.New(gce.Options{Helpers: cfg.Helpers, DiscardLocalSSD: cfg.GCE.DiscardLocalSSD, Endpoint: cfg.GCE.Endpoint}),
-		"vsphere": vsphere.New(onCenters),
+		"vsphere": vsphere.New(p.onCenters(cfg, every)),
 		"hyperv":  hyperv.New(hyperv.Options{Runner: hypervisors, Helpers: cfg.Helpers}),
 		"proxmox": nodes,
 	}
+	behind, err := rollback.Proxmox(rollback.ProxmoxOptions{Clusters: clusters})
+	p.rollbacks = map[string]rollback.Platform{
+		"libvirt-rollback": rollback.Libvirt(), "proxmox-rollback": behind,
+		"vsphere-rollback": rollback.VSphere(rollback.VSphereOptions{Conns: p.centers}),
+	}
+	return p, err
+}
+
+func (p platforms) onCenters(cfg swapConfig, every time.Duration) vsphere.Options {
+	return vsphere.Options{Conns: p.centers, Helpers: cfg.Helpers, Poll: every}
+}
+
+// listSwaps lists the ways in by what virtual hosts run on.
+func (k *kit) listSwaps(pins tlspin.Records) (map[string]remediate.Driver, error) {
+	cfg, every := k.cfg.Swap, time.Duration(k.cfg.Swap.Every)
+	platforms, err := k.listPlatforms(pins)
+	if err != nil {
+		return nil, err
+	}
 	known := map[string]remediate.Driver{
-		"vsphere-iso": vsphere.NewISO(onCenters, nil),
+		"vsphere-iso": vsphere.NewISO(platforms.onCenters(cfg, every), nil),
 		"openstack":   openstack.New(openstack.Options{Cloud: cfg.OpenStack.Cloud, Bus: cfg.OpenStack.Bus, Every: every}),
 	}
-	for way, p := range platforms {
+	for way, p := range platforms.swaps {
 		known[way] = swap.New(swap.Options{
 			Way: way, Platform: p, Desk: k.server, Records: k.store, Prober: k.prober,
 			PerHelper: cfg.PerHelper, Snapshot: cfg.Snapshot, Every: every,
 		})
 	}
-	back, err := k.listRollbacks(centers, clusters)
-	maps.Copy(known, back)
-	return known, err
+	maps.Copy(known, k.listRollbacks(platforms.rollbacks))
+	return known, nil
 }
 
 // rollbackWays are ways in that lose what was written since a snapshot: they are taken only
@@ -134,23 +157,16 @@ func rollbackWays() []string {
 	return []string{"libvirt-rollback", "vsphere-rollback", "proxmox-rollback"}
 }
 
-func (k *kit) listRollbacks(centers []*center.Conn, clusters []guests.Access) (map[string]remediate.Driver, error) {
-	nodes, err := rollback.Proxmox(rollback.ProxmoxOptions{Clusters: clusters})
-	if err != nil {
-		return nil, err
-	}
+func (k *kit) listRollbacks(platforms map[string]rollback.Platform) map[string]remediate.Driver {
 	known := map[string]remediate.Driver{}
-	for way, p := range map[string]rollback.Platform{
-		"libvirt-rollback": rollback.Libvirt(), "proxmox-rollback": nodes,
-		"vsphere-rollback": rollback.VSphere(rollback.VSphereOptions{Conns: centers}),
-	} {
+	for way, p := range platforms {
 		o := rollback.Options{Way: way, Platform: p, Records: k.store, Prober: k.prober, Allowed: k.cfg.Allow.Rollback}
 		if i := k.cfg.incident(); i != nil {
 			o.Before = i.From
 		}
 		known[way] = rollback.New(o)
 	}
-	return known, nil
+	return known
 }
 
 // pollAzure is how often an operation of Azure is asked for: its SDK refuses less than a second.

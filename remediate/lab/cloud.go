@@ -1,8 +1,11 @@
 package lab
 
 import (
+	"cmp"
 	"context"
+	"errors"
 	"fmt"
+	"io"
 	"maps"
 	"math/rand/v2"
 	"net"
@@ -24,40 +27,47 @@ type cloud struct {
 	swap    string            // its part of swap:; empty: it needs none
 	files   map[string]string // credentials, by name in the lab's folder
 	env     map[string]string // variables that name them: where the platform's own tools look
-	handler http.Handler
-	helper  string // what its helper is called
-	mute    bool   // it does not know addresses: fleet.csv has those
+	handler http.Handler      // nil: it has a server of its own
+	helper  string            // what its helper is called; empty: hosts boot the rescue image themselves
+	roots   string            // the file that has who signed its certificate; empty: it needs none
+	mute    bool              // it does not know addresses: fleet.csv has those
 
 	// launch makes the instance of a host. Nobody may stop one that is protected.
-	launch    func(s spec, address string, protected bool) placed
+	launch    func(s spec, address string, protected bool) (placed, error)
 	snapshots func() int // how many there are
 	settle    func()     // lets what goes on come to its end; may be nil
 
-	server *http.Server
+	server io.Closer
 	guests []*host
 }
 
 // A placed instance is what the platform knows of it.
 type placed struct {
 	address string // of the route
+	serial  string // by which the platform knows it, where that is not the host's own
 	look    func() sight
+	shown   func() string // all that has to be as it was in the end
 }
 
 // A sight is how an instance stands.
 type sight struct {
-	runs  bool   // with its own system volume
-	mark  string // what the helper knows the volume by that hangs there; empty: none does
-	shown string // all that has to be as it was in the end
+	runs   bool   // with its own system volume, or with a disc
+	starts int    // how often it was started, where the platform counts that
+	disc   string // what is in the image that it boots instead of its volume
+	mark   string // what the helper knows the volume by that hangs there; empty: none does
 }
 
 // makers are the platforms that the lab can play. Each gets the lab's folder, and the address
 // at which its server will listen.
 func makers() map[string]func(dir, url string) (*cloud, error) {
 	return map[string]func(dir, url string) (*cloud, error){
-		"azure":   newAzure,
-		"ec2":     newEC2,
-		"gce":     newGCE,
-		"proxmox": newProxmox,
+		"azure":     newAzure,
+		"ec2":       newEC2,
+		"gce":       newGCE,
+		"hyperv":    newHyperV,
+		"openstack": newOpenStack,
+		"proxmox":   newProxmox,
+		"vsphere":   newVSphere,
 	}
 }
 
@@ -89,9 +99,8 @@ func (l *Lab) startCloud(o Options, name string) error {
 		listener.Close()
 		return err
 	}
-	c.server = &http.Server{Handler: c.handler, ReadHeaderTimeout: 30 * time.Second}
 	l.clouds = append(l.clouds, c)
-	go c.server.Serve(listener)
+	c.serve(listener)
 	rng := rand.New(rand.NewPCG(o.Seed, uint64(len(l.clouds))<<32))
 	for i, k := range guestKinds(name) {
 		s := newSpec(rng, i, k, site{name: name, model: sites()[0].model})
@@ -101,8 +110,46 @@ func (l *Lab) startCloud(o Options, name string) error {
 			return fmt.Errorf("cannot start host %s: %w", s.Name, err)
 		}
 		l.members, c.guests = append(l.members, h), append(c.guests, h)
-		h.control = newInstance(h, c, c.launch(s, h.Address, k.deserves != remediate.Fixed))
+		p, err := c.launch(s, h.Address, k.deserves != remediate.Fixed)
+		if err != nil {
+			return fmt.Errorf("cannot make the instance of %s: %w", s.Name, err)
+		}
+		h.Serial = cmp.Or(p.serial, h.Serial)
+		h.control = newInstance(h, c, p)
 	}
+	return nil
+}
+
+// serve has the platform answer what is asked through the listener, which is the platform's then.
+func (c *cloud) serve(listener net.Listener) {
+	if c.handler == nil {
+		listener.Close()
+		return
+	}
+	server := &http.Server{Handler: c.handler, ReadHeaderTimeout: 30 * time.Second}
+	c.server = closers{server, c.server}
+	go server.Serve(listener)
+}
+
+// closers are closed one after the other.
+type closers []io.Closer
+
+// Close implements io.Closer.
+func (all closers) Close() (err error) {
+	for _, c := range all {
+		if c != nil {
+			err = errors.Join(err, c.Close())
+		}
+	}
+	return err
+}
+
+// A closing closes what never fails to.
+type closing func()
+
+// Close implements io.Closer.
+func (c closing) Close() error {
+	c()
 	return nil
 }
 
@@ -119,7 +166,7 @@ var _ controller = (*instance)(nil)
 
 func newInstance(h *host, c *cloud, p placed) *instance {
 	ctx, cancel := context.WithCancel(context.Background())
-	in := &instance{placed: p, cloud: c, before: p.look().shown, cancel: cancel, ended: make(chan struct{})}
+	in := &instance{placed: p, cloud: c, before: p.shown(), cancel: cancel, ended: make(chan struct{})}
 	go func() {
 		defer close(in.ended)
 		in.follow(ctx, h)
@@ -133,18 +180,19 @@ const everyLook = 5 * time.Millisecond
 
 // follow switches the host as the platform does its instance, which runs at first.
 func (in *instance) follow(ctx context.Context, h *host) {
-	runs := true
+	was := sight{runs: true}
 	for sleep(ctx, everyLook) {
-		switch now := in.look().runs; {
-		case now && !runs:
-			h.log.write(h.Name, "power", "on")
-			h.start(boot{})
-			runs = true
-		case !now && runs:
+		now := in.look()
+		if was.runs && (!now.runs || now.starts != was.starts) {
 			h.log.write(h.Name, "power", "off")
 			h.stop()
-			runs = false
+			was.runs = false
 		}
+		if now.runs && !was.runs {
+			h.log.write(h.Name, "power", "on")
+			h.start(boot{disc: now.disc})
+		}
+		was = now
 	}
 }
 
@@ -158,7 +206,7 @@ func (in *instance) left() []string {
 	if in.cloud.settle != nil {
 		in.cloud.settle()
 	}
-	if now := in.look().shown; now != in.before {
+	if now := in.shown(); now != in.before {
 		return []string{fmt.Sprintf("the instance is %s, and was %s", now, in.before)}
 	}
 	return nil

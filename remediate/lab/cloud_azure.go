@@ -49,14 +49,15 @@ func newAzure(_, url string) (*cloud, error) {
 		},
 		snapshots: func() int { _, all := c.Inventory(); return len(all) },
 		settle:    c.Settle,
-		launch: func(h spec, _ string, protected bool) placed {
+		launch: func(h spec, _ string, protected bool) (placed, error) {
 			m := &azuretest.Machine{Name: h.Name, VMID: h.UUID, Properties: map[string]any{}}
 			if protected {
 				m.Properties["virtualMachineScaleSet"] = map[string]any{"id": "/subscriptions/" + azuretest.Subscription +
 					"/resourceGroups/" + azureGroup + "/providers/Microsoft.Compute/virtualMachineScaleSets/web"}
 			}
 			add(m, "Windows")
-			return placed{azuretest.Subscription + "/" + azureGroup + "/" + h.Name, func() sight { return lookAzure(c, h.Name) }}
+			return placed{address: azuretest.Subscription + "/" + azureGroup + "/" + h.Name,
+				look: func() sight { return lookAzure(c, h.Name) }, shown: func() string { return showAzure(c, h.Name) }}, nil
 		},
 	}, nil
 }
@@ -70,11 +71,15 @@ func lookAzure(c *azuretest.Cloud, name string) (t sight) {
 			t.mark = fmt.Sprintf("lun:%d", d.Lun)
 		}
 	}
+	return t
+}
+
+func showAzure(c *azuretest.Cloud, name string) (text string) {
 	resources, _ := c.Inventory()
 	for _, line := range resources { // what stands in for its disk too
 		if strings.Contains(line, name) {
-			t.shown += line + "; "
+			text += line + "; "
 		}
 	}
-	return t
+	return text
 }

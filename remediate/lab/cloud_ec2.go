@@ -31,24 +31,28 @@ func newEC2(dir, url string) (*cloud, error) {
 			"AWS_SHARED_CREDENTIALS_FILE": filepath.Join(dir, "aws-credentials"),
 		},
 		snapshots: func() int { return len(s.Snapshots()) },
-		launch: func(h spec, address string, protected bool) placed {
+		launch: func(h spec, address string, protected bool) (placed, error) {
 			in := ec2test.Instance{Platform: "windows", Address: address, MAC: h.board.mac, Tags: map[string]string{"Name": h.Name}}
 			if protected {
 				in.Tags["aws:autoscaling:groupName"] = "web"
 			}
 			id, volume := s.Launch(in, ec2test.Volume{Tags: map[string]string{"Backup": "daily"}})
-			return placed{region + "/" + id + "?profile=" + labProfile, func() sight { return lookEC2(s, id, volume, helper) }}
+			return placed{address: region + "/" + id + "?profile=" + labProfile,
+				look: func() sight { return lookEC2(s, id, volume, helper) }, shown: func() string { return showEC2(s, id, volume) }}, nil
 		},
 	}, nil
 }
 
 func lookEC2(s *ec2test.Server, id, volume, helper string) (t sight) {
-	in, v := s.Instance(id), s.Volume(volume)
-	at := v.Attachment
-	t.runs = in.State == "running" && at.Instance == id
+	at := s.Volume(volume).Attachment
+	t.runs = s.Instance(id).State == "running" && at.Instance == id
 	if at.Instance == helper && at.State == "attached" {
 		t.mark = strings.ReplaceAll(volume, "-", "")
 	}
-	t.shown = fmt.Sprintf("%s with %v, %s %v at %+v", in.State, in.Tags, volume, v.Tags, at)
 	return t
+}
+
+func showEC2(s *ec2test.Server, id, volume string) string {
+	in, v := s.Instance(id), s.Volume(volume)
+	return fmt.Sprintf("%s with %v, %s %v at %+v", in.State, in.Tags, volume, v.Tags, v.Attachment)
 }

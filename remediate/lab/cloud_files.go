@@ -30,6 +30,11 @@ func (l *Lab) fleetYAML() string {
 	for _, c := range l.clouds {
 		fmt.Fprintf(&b, "  - {kind: %s, %s}\n", c.kind, c.source)
 	}
+	for _, c := range l.clouds {
+		if c.roots != "" { // one of them alone: its name is a part of fleet.csv's
+			fmt.Fprintf(&b, "tls_ca: %s\n", c.roots)
+		}
+	}
 	return b.String()
 }
 

@@ -32,7 +32,7 @@ func newGCE(dir, url string) (*cloud, error) {
 		env:       map[string]string{"GOOGLE_APPLICATION_CREDENTIALS": filepath.Join(dir, "google-credentials.json")},
 		snapshots: func() int { return len(s.Snapshots()) },
 		settle:    s.Pass,
-		launch: func(h spec, address string, protected bool) placed {
+		launch: func(h spec, address string, protected bool) (placed, error) {
 			more := gcetest.Object{"networkInterfaces": []any{gcetest.Object{"networkIP": address}}}
 			if protected {
 				more["metadata"] = gcetest.Object{"items": []any{gcetest.Object{"key": "created-by",
@@ -40,7 +40,8 @@ func newGCE(dir, url string) (*cloud, error) {
 			}
 			s.AddInstance(gcetest.Instance{Zone: zone, Name: h.Name, More: more,
 				Disk: gcetest.Object{"guestOsFeatures": []any{gcetest.Object{"type": "WINDOWS"}}}})
-			return placed{project + "/" + zone + "/" + h.Name, func() sight { return lookGCE(s, zone, h.Name) }}
+			return placed{address: project + "/" + zone + "/" + h.Name,
+				look: func() sight { return lookGCE(s, zone, h.Name) }, shown: func() string { return showGCE(s, zone, h.Name) }}, nil
 		},
 	}, nil
 }
@@ -54,12 +55,16 @@ func lookGCE(s *gcetest.Server, zone, name string) (t sight) {
 			t.mark = device
 		}
 	}
+	return t
+}
+
+func showGCE(s *gcetest.Server, zone, name string) (text string) {
 	for line := range strings.Lines(s.View()) {
 		if strings.HasPrefix(line, zone+"/"+name+" ") || strings.Contains(line, "/disks/"+name+" ") {
-			t.shown += line
+			text += line
 		}
 	}
-	return t
+	return text
 }
 
 // serviceAccount is the key file of one, as gcloud makes it.

@@ -33,6 +33,9 @@ func (l *Lab) startHelpers(ctx context.Context, dir, url string) error {
 	work, cancel := context.WithCancel(context.Background())
 	l.dismiss = cancel
 	for _, c := range l.clouds {
+		if c.helper == "" {
+			continue
+		}
 		cfg, err := helpers.Issue(ctx, rescue.HelperOrder{URL: url, Name: c.helper, IssuedBy: "lab", Until: time.Now().Add(helperLife)})
 		if err != nil {
 			return err

@@ -34,7 +34,7 @@ func newProxmox(_, url string) (*cloud, error) {
 			return n
 		},
 		settle: s.Settle,
-		launch: func(h spec, _ string, protected bool) placed {
+		launch: func(h spec, _ string, protected bool) (placed, error) {
 			guest, volume := id, fmt.Sprintf("local-lvm:vm-%d-disk-1", id)
 			id++
 			vm := proxmoxtest.VM{ID: guest, Name: h.Name, Node: "pve1", Running: true, Config: map[string]string{
@@ -45,7 +45,8 @@ func newProxmox(_, url string) (*cloud, error) {
 				vm.HA = "started"
 			}
 			s.Add(vm)
-			return placed{fmt.Sprintf("lab/%d", guest), func() sight { return lookProxmox(s, guest, volume) }}
+			return placed{address: fmt.Sprintf("lab/%d", guest),
+				look: func() sight { return lookProxmox(s, guest, volume) }, shown: func() string { return showProxmox(s, guest) }}, nil
 		},
 	}, nil
 }
@@ -59,7 +60,11 @@ func lookProxmox(s *proxmoxtest.Server, guest int, volume string) (t sight) {
 			t.mark = named["serial"]
 		}
 	}
-	delete(own, "parent") // a snapshot
-	t.shown = fmt.Sprint(own)
 	return t
+}
+
+func showProxmox(s *proxmoxtest.Server, guest int) string {
+	own := s.Config(guest)
+	delete(own, "parent") // a snapshot
+	return fmt.Sprint(own)
 }

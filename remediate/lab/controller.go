@@ -16,7 +16,8 @@ import (
 
 // A boot is what the firmware of a host starts.
 type boot struct {
-	image string // where the rescue image is; empty: the disk
+	image string // where the rescue image is
+	disc  string // or what is in it; both empty: the disk
 	stuck bool   // what it was told to start is not there, and it does not go on to the disk
 }
 

@@ -115,6 +115,7 @@ credentials:
   - {driver: ipmi, user: %[5]s, password: file:bmc-password}
   - {driver: amt, user: %[5]s, password: file:bmc-password}
   - {driver: winrm, user: %[6]s, password: file:windows-password}
+  - {driver: hyperv, user: %[6]s, password: file:windows-password}
 winrm: {catch: 8s}
 amt: {url: "%[7]s", root: front.pem}
 restart: {most: 3, between: %[8]s}

@@ -4,6 +4,7 @@ import (
 	"context"
 	"crypto/tls"
 	"fmt"
+	"strings"
 	"sync"
 	"time"
 
@@ -136,7 +137,7 @@ func (h *host) run(ctx context.Context, b boot, n int) {
 		if !sleep(ctx, h.pace) {
 			return
 		}
-		if b.stuck || b.image != "" && h.rescue(ctx, b) {
+		if b.stuck || b != (boot{}) && h.rescue(ctx, b) {
 			<-ctx.Done()
 			return
 		}
@@ -190,7 +191,7 @@ func (h *host) crash(ctx context.Context) bool {
 // rescue boots the image and runs the fixer. False means that the image did not boot: the
 // firmware goes on to the disk.
 func (h *host) rescue(ctx context.Context, b boot) bool {
-	cfg, err := h.front.fetchConfig(ctx, b.image)
+	cfg, err := h.configuration(ctx, b)
 	if err != nil {
 		h.log.write(h.Name, "image does not boot", err.Error())
 		return false
@@ -203,6 +204,14 @@ func (h *host) rescue(ctx context.Context, b boot) bool {
 	}
 	h.log.write(h.Name, "rescue ended", result)
 	return true
+}
+
+// configuration is what the rescue image that is booted has for this host.
+func (h *host) configuration(ctx context.Context, b boot) (wire.Config, error) {
+	if b.disc != "" {
+		return agent.ConfigFromImage(strings.NewReader(b.disc))
+	}
+	return h.front.fetchConfig(ctx, b.image)
 }
 
 // up is Windows, for so long or until it is restarted or loses power; 0 has no end.

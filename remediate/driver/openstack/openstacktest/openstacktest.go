@@ -118,6 +118,18 @@ func (c *Cloud) Boots(id string) []string {
 	return slices.Clone(c.find(id).boots)
 }
 
+// Stands returns the status of a server, how often it has booted since it was made, and what it
+// booted last. No time passes by it.
+func (c *Cloud) Stands(id string) (status string, boots int, last string) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	s := c.find(id)
+	if boots = len(s.boots); boots > 0 {
+		last = s.boots[boots-1]
+	}
+	return s.Object["status"].(string), boots, last
+}
+
 // Actions returns how often anything was changed.
 func (c *Cloud) Actions() int {
 	c.mu.Lock()

@@ -27,6 +27,7 @@ type Machine struct {
 	Host  int    // which of the ESXi hosts; 0 or 1
 	Disks int    // 1 if 0
 	Extra map[string]string
+	UUID  string // of its BIOS; made up if empty
 	Off   bool
 }
 
@@ -37,7 +38,7 @@ const kib = 10 << 20 // of each disk
 func (s *Server) Add(m Machine) (*object.VirtualMachine, error) {
 	ctx := context.Background()
 	ds := s.registry().Any("Datastore").(*simulator.Datastore)
-	spec := types.VirtualMachineConfigSpec{Name: m.Name, GuestId: cmp.Or(m.Guest, "windows2019srv_64Guest"),
+	spec := types.VirtualMachineConfigSpec{Name: m.Name, Uuid: m.UUID, GuestId: cmp.Or(m.Guest, "windows2019srv_64Guest"),
 		Files: &types.VirtualMachineFileInfo{VmPathName: "[" + ds.Name + "]"}}
 	var devices object.VirtualDeviceList
 	scsi, err := devices.CreateSCSIController("pvscsi")
@@ -239,6 +240,19 @@ func (s *Server) InstanceUUID(vm *object.VirtualMachine) (id string) {
 	return id
 }
 
+// Stands says whether a machine is on, and which disks it has, by UUID.
+func (s *Server) Stands(vm *object.VirtualMachine) (on bool, uuids []string) {
+	s.Edit(vm, func(m *simulator.VirtualMachine) {
+		on = m.Runtime.PowerState == types.VirtualMachinePowerStatePoweredOn
+		for _, d := range disks(m) {
+			if b, ok := d.Backing.(*types.VirtualDiskFlatVer2BackingInfo); ok {
+				uuids = append(uuids, b.Uuid)
+			}
+		}
+	})
+	return on, uuids
+}
+
 // Text is all that a machine shows of power, devices and boot order.
 func (s *Server) Text(vm *object.VirtualMachine) string {
 	var b bytes.Buffer
@@ -280,6 +294,11 @@ func (s *Server) Policy(vm *object.VirtualMachine, id string) {
 	s.Edit(vm, func(m *simulator.VirtualMachine) {
 		s.policy[fmt.Sprintf("%s:%d", m.Self.Value, disks(m)[0].Key)] = id
 	})
+}
+
+// Ask has a machine wait for somebody to answer a question.
+func (s *Server) Ask(vm *object.VirtualMachine, text string) {
+	s.Edit(vm, func(m *simulator.VirtualMachine) { m.Runtime.Question = &types.VirtualMachineQuestionInfo{Text: text} })
 }
 
 // Busy sets a task going on a machine that never ends.

@@ -113,6 +113,13 @@ func (s *Server) tick() {
 	}
 }
 
+// Settle lets what is under way come to its end.
+func (s *Server) Settle() {
+	for range s.Looks {
+		s.tick()
+	}
+}
+
 func words(f types.BaseMethodFault) string {
 	if g, ok := f.(*types.GenericVmConfigFault); ok {
 		return g.Reason
