@@ -2,6 +2,7 @@ package rescue
 
 import (
 	"net/http"
+	"time"
 
 	"unbrick/remediate/rescue/wire"
 )
@@ -9,6 +10,12 @@ import (
 // Around puts h between agents and the server.
 func (cfg Config) Around(h func(http.Handler) http.Handler) Config {
 	cfg.around = h
+	return cfg
+}
+
+// LetGo sets after how long a helper that says nothing has no disk open any more.
+func (cfg Config) LetGo(after time.Duration) Config {
+	cfg.letGo = after
 	return cfg
 }
 

@@ -72,10 +72,10 @@ func (s *Server) tellOf(c *call, h helper, d wire.HelperDisk, out *wire.HelperAn
 	}
 	if ended {
 		out.Stop = append(out.Stop, d.Mark)
-		if !d.Busy {
-			return s.create(c.Context(), "letgo/"+l.Hash, struct{}{})
+		if d.Busy {
+			return s.beat(c.Context(), l.Hash)
 		}
-		return nil
+		return s.create(c.Context(), "letgo/"+l.Hash, struct{}{})
 	}
 	s.mu.Lock()
 	waiting := s.live[l.Hash] != nil
@@ -125,6 +125,14 @@ type helperCalls struct {
 	mu  sync.Mutex
 	m   map[string]helperCall
 	met map[string]bool // by id: on record
+
+	beats map[string]pulse // by token hash: of disks that were withdrawn, and are held
+}
+
+// A pulse is how often an agent was put on record as busy, and when it is the next time.
+type pulse struct {
+	n    int
+	next time.Time
 }
 
 type helperCall struct {
@@ -154,6 +162,27 @@ func (h *helperCalls) noteMet(id string) {
 		h.met = map[string]bool{}
 	}
 	h.met[id] = true
+}
+
+// beat says whether it is time to put on record that an agent is busy, and how often it was.
+func (h *helperCalls) beat(hash string, now time.Time, every time.Duration) (n int, due bool) {
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	p := h.beats[hash]
+	if now.Before(p.next) {
+		return p.n, false
+	}
+	if h.beats == nil {
+		h.beats = map[string]pulse{}
+	}
+	h.beats[hash] = pulse{p.n, now.Add(every)}
+	return p.n, true
+}
+
+func (h *helperCalls) beaten(hash string, n int) {
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	h.beats[hash] = pulse{n, h.beats[hash].next}
 }
 
 // last says what the helper last said of a disk.

@@ -19,6 +19,7 @@ import (
 //	                     Of a mark that is a place, each helper has one
 //	lent/TOKEN           the loan of a target
 //	withdrawn/TOKEN      it ended
+//	busy/TOKEN N         after that the agent was heard for the N-th time, and still has it open
 //	letgo/TOKEN          and the agent has let go of the disk
 
 // A loan is the record of a disk that hangs on a helper.
@@ -34,7 +35,10 @@ type loan struct {
 
 const (
 	maxMark = 128
-	letGo   = time.Minute // after which a helper that says nothing has no disk open any more
+	// letGo is after how long a helper that says nothing has no disk open any more. That it was
+	// heard is on record so often in that time.
+	letGo = time.Minute
+	beats = 6
 )
 
 // Lend says that the helper of that name may repair the target on the disk that shows this mark
@@ -124,10 +128,13 @@ func (s *Server) there(ctx context.Context, key string) (bool, error) {
 
 // Withdraw ends the loan of a target. It returns when nobody has its disk open: at once where
 // no agent began, or the agent reported, since it closes everything first; else when the agent
-// says so, or has said nothing for a minute. A target that was not lent is none.
+// says so, or has said nothing for a minute. An agent that is heard and does not let go is waited
+// for: then, when the context ends, the error is a *remediate.RetryError. A target that was not
+// lent is none.
 func (s *Server) Withdraw(ctx context.Context, t remediate.Target) error {
 	hash := hashToken(s.token(t))
-	if _, err := s.loanOf(ctx, hash); err != nil {
+	l, err := s.loanOf(ctx, hash)
+	if err != nil {
 		if errors.Is(err, fs.ErrNotExist) {
 			return nil
 		}
@@ -136,17 +143,58 @@ func (s *Server) Withdraw(ctx context.Context, t remediate.Target) error {
 	if err := s.create(ctx, "withdrawn/"+hash, struct{}{}); err != nil {
 		return err
 	}
-	for end := time.Now().Add(letGo); ; {
+	heard := 0
+	for end := time.Now().Add(s.cfg.letGo); ; {
 		open, err := s.mayBeOpen(ctx, hash)
-		if err != nil || !open || time.Now().After(end) {
+		if err != nil || !open {
 			return err
 		}
+		before := heard
+		if heard, err = s.beatsOf(ctx, hash, heard); err != nil {
+			return err
+		}
+		if heard > before {
+			end = time.Now().Add(s.cfg.letGo + s.cfg.letGo/beats) // the last may be as old as that
+		} else if time.Now().After(end) {
+			return nil
+		}
 		select {
-		case <-time.After(letGo / 120):
+		case <-time.After(s.cfg.letGo / 120):
 		case <-ctx.Done():
-			return fmt.Errorf("the helper has not let go of the disk of %s: %w", t.Host.Name, context.Cause(ctx))
+			return &remediate.RetryError{After: 10 * time.Second, Err: fmt.Errorf(
+				"the helper %s is still at work on the disk of %s (%s), so it is not taken off: %w\nlook at the helper if that goes on; the disk is taken a minute after the agent there ends or is heard no more",
+				l.Helper, t.Host.Name, s.calls.last(l.Helper, l.Mark), context.Cause(ctx))}
 		}
 	}
+}
+
+// beatsOf returns how often an agent was heard to be busy on a disk that was withdrawn; n is how
+// often that is known.
+func (s *Server) beatsOf(ctx context.Context, hash string, n int) (int, error) {
+	for {
+		is, err := s.there(ctx, recordKey("busy", hash, n))
+		if err != nil || !is {
+			return n, err
+		}
+		n++
+	}
+}
+
+// beat puts on record that an agent is heard and busy on a disk that was withdrawn: it may be
+// another process that waits for it. It does so now and then.
+func (s *Server) beat(ctx context.Context, hash string) error {
+	n, due := s.calls.beat(hash, time.Now(), s.cfg.letGo/beats)
+	if !due {
+		return nil
+	}
+	n, err := s.beatsOf(ctx, hash, n)
+	if err == nil {
+		err = s.create(ctx, recordKey("busy", hash, n), struct{}{})
+	}
+	if err == nil {
+		s.calls.beaten(hash, n+1)
+	}
+	return err
 }
 
 // mayBeOpen says whether an agent began on the disk and has not come to an end.

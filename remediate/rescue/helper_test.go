@@ -241,35 +241,96 @@ func TestLentTokenElsewhere(t *testing.T) {
 	}
 }
 
-// A disk that is taken back while the agent is at work on it is let go first.
-func TestWithdrawWaits(t *testing.T) {
-	l := newLab(t, nil)
-	r := &rack{}
-	v := l.machine.volumes[0]
-	busy, release := make(chan struct{}), make(chan struct{})
+// held has the agent of a helper hang in the disk of the lab's host, as a failing one may, and ends
+// the repair. It returns what lets the agent go on.
+func (l *lab) held() (release func()) {
+	r, v := &rack{}, l.machine.volumes[0]
+	busy, free := make(chan struct{}), make(chan struct{})
 	var once sync.Once
 	v.v.Intercept(func(volumetest.Op, string) error {
 		once.Do(func() { close(busy) })
-		<-release
+		<-free
 		return errors.New("the volume is slow")
 	})
 	l.serve(r, l.newHelper("helper-1"))
+	release = sync.OnceFunc(func() { close(free) })
+	l.t.Cleanup(release)
 	l.lend("helper-1")
 	r.hang("unbrick-1", v)
-	ctx, cancel := context.WithCancel(t.Context())
+	repair, cancel := context.WithCancel(l.t.Context())
 	ended := make(chan struct{})
-	go func() { defer close(ended); _, _ = l.s.Repair(ctx, l.target, l.pb) }()
+	go func() { defer close(ended); _, _ = l.s.Repair(repair, l.target, l.pb) }()
 	<-busy
 	cancel()
 	<-ended
+	return release
+}
+
+// quickly has a helper that says nothing lose its disks soon.
+func quickly(l *lab) { l.cfg = l.cfg.LetGo(time.Second) }
+
+// A disk that is taken back while the agent is at work on it is let go first, however long that
+// takes while the helper is heard.
+func TestWithdrawWaits(t *testing.T) {
+	t.Parallel()
+	l := newLab(t, quickly)
+	release := l.held()
 	back := make(chan error, 1)
 	go func() { back <- l.s.Withdraw(t.Context(), l.target) }()
 	select {
 	case err := <-back:
-		t.Errorf("the disk is open, and Withdraw returned %v", err)
-	case <-time.After(300 * time.Millisecond):
+		t.Fatalf("the disk is open, and Withdraw returned %v", err)
+	case <-time.After(2 * time.Second):
 	}
-	close(release)
+	release()
+	if err := <-back; err != nil {
+		t.Error(err)
+	}
+}
+
+// When there is no more time to wait, the disk is not taken either: the next call goes on.
+func TestWithdrawTimesOut(t *testing.T) {
+	t.Parallel()
+	l := newLab(t, quickly)
+	release := l.held()
+	for range 2 {
+		ctx, cancel := context.WithTimeout(t.Context(), 1500*time.Millisecond)
+		err := l.s.Withdraw(ctx, l.target)
+		cancel()
+		var retry *remediate.RetryError
+		if !errors.As(err, &retry) {
+			t.Errorf("the disk is open, and Withdraw returned %v", err)
+		}
+		wantErr(t, err, "helper helper-1 is still at work on the disk of "+l.target.Host.Name)
+	}
+	release()
+	if err := l.s.Withdraw(t.Context(), l.target); err != nil {
+		t.Error(err)
+	}
+}
+
+// A helper that is heard by another process is heard, and one that is heard no more has no disk.
+func TestWithdrawElsewhere(t *testing.T) {
+	t.Parallel()
+	l := newLab(t, quickly)
+	l.held()
+	cfg := l.cfg
+	cfg.AgentListen, cfg.ImageListen = "127.0.0.1:0", "127.0.0.1:0"
+	other, err := rescue.Start(t.Context(), cfg)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer other.Close()
+	back := make(chan error, 1)
+	go func() { back <- other.Withdraw(t.Context(), l.target) }()
+	select {
+	case err := <-back:
+		t.Fatalf("the disk is open, and Withdraw returned %v", err)
+	case <-time.After(2 * time.Second):
+	}
+	if err := l.s.Close(); err != nil { // as if the helper were off: its agent still hangs
+		t.Error(err)
+	}
 	if err := <-back; err != nil {
 		t.Error(err)
 	}

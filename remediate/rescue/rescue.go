@@ -79,6 +79,7 @@ type Config struct {
 	Now func() time.Time // time.Now if nil
 
 	around func(http.Handler) http.Handler // for tests: between agents and the server
+	letGo  time.Duration                   // letGo, but for tests
 }
 
 // A Server serves images, agents and the engine. It implements [remediate.Medic].
@@ -160,6 +161,7 @@ func (cfg Config) complete() (Config, error) {
 	def(&cfg.MaxStreams, 256)
 	def(&cfg.MaxQuarantine, 256<<20)
 	def(&cfg.Poll, 15*time.Second)
+	def(&cfg.letGo, letGo)
 	if cfg.Terms == nil {
 		cfg.Terms = func(remediate.Target) Terms { return Terms{} }
 	}
