@@ -3,7 +3,6 @@ package main
 import (
 	"errors"
 	"fmt"
-	"io"
 	"io/fs"
 	"os"
 	"path/filepath"
@@ -79,8 +78,13 @@ func keysCard(c *cli.Context) error {
 		return err
 	}
 	for i, q := range wanted {
+		file, err := openCard(files[i])
+		if err != nil {
+			return hinted(fmt.Errorf("cannot write the page of host %s: %w", q.Host, err), fmt.Sprintf("%d of %d pages were written to %s; this key was not given out", i, len(wanted), out))
+		}
 		key, err := d.broker.Release(c.Context, q, to)
 		if err != nil {
+			file.drop()
 			return hinted(err, fmt.Sprintf("%d of %d pages were written to %s", i, len(wanted), out))
 		}
 		page := card.Card{Host: q.Host, Site: d.site(q.Host), ID: q.ID, Key: key, Admin: c.String("admin"), Password: password,
@@ -88,7 +92,7 @@ func keysCard(c *cli.Context) error {
 		if c.Bool("laps") {
 			d.addPassword(c, &page, to)
 		}
-		if err := writeCard(files[i], page); err != nil {
+		if err := file.write(page); err != nil {
 			return hinted(fmt.Errorf("cannot write the page of host %s: %w", q.Host, err), "its key is on the ledger as given to you all the same")
 		}
 		say(c, "%s: %s.html and .png", q.Host, files[i])
@@ -130,7 +134,7 @@ func playbookSteps(name string) ([]string, error) {
 }
 
 // cardFiles makes the directory and returns the name of each page without its ending. None of
-// the files is there yet: a key is not given out for a page that cannot be written.
+// the pages is there yet: a key is not given out for a page that is there.
 func cardFiles(dir string, wanted []bitlocker.Query) ([]string, error) {
 	if err := os.MkdirAll(dir, 0o700); err != nil {
 		return nil, hinted(fmt.Errorf("cannot make the directory of the pages: %w", err), "--out names another")
@@ -143,10 +147,8 @@ func cardFiles(dir string, wanted []bitlocker.Query) ([]string, error) {
 			return nil, usage("name each host once", "host %s is there twice", q.Host)
 		}
 		seen[names[i]] = true
-		for _, ending := range []string{".html", ".png"} {
-			if _, err := os.Lstat(names[i] + ending); !errors.Is(err, fs.ErrNotExist) {
-				return nil, usage("remove it, or give another directory with --out", "%s is there already", names[i]+ending)
-			}
+		if _, err := os.Lstat(names[i] + ".html"); !errors.Is(err, fs.ErrNotExist) {
+			return nil, usage("remove it, or give another directory with --out", "%s is there already", names[i]+".html")
 		}
 	}
 	return names, nil
@@ -160,20 +162,6 @@ func fileName(host string) string {
 		}
 		return '_'
 	}, host), ".")
-}
-
-// writeCard writes both forms of the page for their owner alone.
-func writeCard(name string, page card.Card) error {
-	for ending, draw := range map[string]func(io.Writer) error{".html": page.HTML, ".png": page.PNG} {
-		f, err := os.OpenFile(name+ending, os.O_WRONLY|os.O_CREATE|os.O_EXCL, 0o600)
-		if err != nil {
-			return err
-		}
-		if err := errors.Join(draw(f), f.Close()); err != nil {
-			return errors.Join(err, os.Remove(name+ending))
-		}
-	}
-	return nil
 }
 
 // site returns where the inventory says that a host is.

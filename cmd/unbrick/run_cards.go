@@ -52,11 +52,15 @@ func (d *desk) printFor(ctx context.Context, t remediate.Target, dir string) (st
 	if err != nil {
 		return by + " says why", nil
 	}
+	if err := os.MkdirAll(dir, 0o700); err != nil {
+		return fmt.Sprintf("%s prints it when this is mended: %v", by, err), nil
+	}
 	name := filepath.Join(dir, fileName(t.Host.Name)+"-"+wanted[0].ID.String()[:8])
 	if _, err := os.Stat(name + ".html"); !errors.Is(err, fs.ErrNotExist) {
 		return name + ".html", err
 	}
-	if err := os.MkdirAll(dir, 0o700); err != nil {
+	steps, err := playbookSteps(d.cfg.Playbook)
+	if err != nil {
 		return "", err
 	}
 	to, err := d.admit(ctx, "card for a person", wanted)
@@ -67,14 +71,19 @@ func (d *desk) printFor(ctx context.Context, t remediate.Target, dir string) (st
 	if err != nil {
 		return "", err
 	}
+	file, err := openCard(name)
+	if err != nil { // the host gets to a person all the same
+		return fmt.Sprintf("%s prints it when this is mended: %v", by, err), nil
+	}
 	key, err := d.broker.Release(ctx, wanted[0], to)
 	if err != nil {
+		file.drop()
 		return by + " says why", nil
 	}
-	steps, err := playbookSteps(d.cfg.Playbook)
-	if err != nil {
-		return "", err
-	}
-	return name + ".html", writeCard(name, card.Card{Host: wanted[0].Host, Site: t.Host.Site, ID: wanted[0].ID, Key: key,
+	err = file.write(card.Card{Host: wanted[0].Host, Site: t.Host.Site, ID: wanted[0].ID, Key: key,
 		Steps: steps, Actor: to.Actor, Reason: to.Reason, Made: time.Now()})
+	if err != nil {
+		return fmt.Sprintf("%s prints it when this is mended: %v", by, err), nil
+	}
+	return name + ".html", nil
 }
