@@ -12,7 +12,7 @@ import (
 // goes on as the old one would have.
 type Dispatcher struct {
 	*Fleet
-	rule  Rule // nil: Index, and the ranks
+	rule  Rule // nil: the index, and the ranks
 	rates *Rates
 	limit Limits
 	now   float64 // hours since the start, at the last tick
@@ -72,7 +72,7 @@ type heapOf struct {
 }
 
 // NewDispatcher returns one for a fleet of which nothing is begun. A rule other than nil is for
-// comparisons: it goes without the ranks of [Index].
+// comparisons: it goes without the index, and without ranks.
 func NewDispatcher(f *Fleet, rule Rule) *Dispatcher {
 	d := &Dispatcher{Fleet: f, rule: rule, rates: f.Rates, limit: f.limits, step: 1.0 / 6,
 		todo: make([]int32, len(f.buckets)), fly: make([]int32, len(f.buckets)), held: make([]int32, len(f.buckets)),

@@ -29,22 +29,6 @@ type Aspect struct {
 // A Rule says how much a bucket should go first; the greatest goes.
 type Rule func(Aspect) float64
 
-// Index is the rule that runs follow: apparent tardiness cost (Vepsalainen and Morton 1987) on
-// queues, with a factor for what is late. It returns the logarithm of
-//
-//	w/p · exp(−max(0, slack)/τ)   before the opening
-//	γ · w/p                       after it
-func Index(a Aspect) float64 {
-	worth := math.Log(a.Weight / a.Work)
-	switch {
-	case math.IsInf(a.Due, 1): // in a class of its own: nothing to compare with
-		return worth
-	case a.Due <= 0:
-		return worth + logLate
-	}
-	return worth - max(0, a.Slack)/lookAhead
-}
-
 // logLate is the logarithm of lateFactor.
 const logLate = -1.3862943611198906
 

@@ -13,24 +13,38 @@ import (
 	"unbrick/remediate/schedule"
 )
 
-// TestIndex has the values of scheduling.md, section 6: τ is 8 hours, γ is 0.25.
+// TestIndex has the values of scheduling.md, section 6: τ is 8 hours, γ is 0.25. Sydney opens so many
+// hours from now, has one place, and hosts for so many hours.
 func TestIndex(t *testing.T) {
+	opens := time.Date(2024, 7, 21, 22, 0, 0, 0, time.UTC)
+	rates := schedule.NewRates()
+	rates.Assume("redfish", schedule.Assumption{Minutes: 15})
 	for _, tc := range []struct {
-		name       string
-		due, slack float64
-		want       float64 // of w/p
+		name             string
+		zone             string
+		due, work, later float64 // hours
+		want             float64 // of w/p
 	}{
-		{"no slack left", 5, 0, 1},
-		{"already too late for all of the queue", 5, -3, 1},
-		{"one look-ahead of slack", 20, 8, math.Exp(-1)},
-		{"a day of slack", 30, 24, math.Exp(-3)},
-		{"late", -1, -4, 0.25},
-		{"late to the minute", 0, 0, 0.25},
-		{"no due time", math.Inf(1), math.Inf(1), 1},
+		{"no slack left", "Australia/Sydney", 5, 5, 0, 1},
+		{"already too late for all of the queue", "Australia/Sydney", 5, 8, 0, 1},
+		{"one look-ahead of slack", "Australia/Sydney", 20, 12, 0, math.Exp(-1)},
+		{"a day of slack", "Australia/Sydney", 30, 6, 0, math.Exp(-3)},
+		{"a day of slack, of which half is over", "Australia/Sydney", 30, 6, 12, math.Exp(-1.5)},
+		{"late", "Australia/Sydney", 1, 3, 2, 0.25},
+		{"late to the minute", "Australia/Sydney", 1, 3, 1, 0.25},
+		{"no due time", "", 5, 5, 0, 1},
 	} {
-		got := math.Exp(schedule.Index(schedule.Aspect{Due: tc.due, Slack: tc.slack, Weight: 10, Work: 0.25}))
-		if math.Abs(got/(40*tc.want)-1) > 1e-9 {
-			t.Errorf("%s: %v, want %v", tc.name, got, 40*tc.want)
+		var hosts []inventory.Host
+		for i := range int(tc.work * 4) {
+			h := host(fmt.Sprintf("h%04d", i), "SYD", "", tc.zone)
+			h.Tier, h.Routes = inventory.Critical, []inventory.Route{{Driver: "redfish", Address: "a"}}
+			hosts = append(hosts, h)
+		}
+		o := schedule.Options{Start: opens.Add(-time.Duration(tc.due * float64(time.Hour))), Names: true, Rates: rates, Limits: schedule.Limits{PerSite: 1}}
+		y := newYard(t, nil, hosts, o)
+		got := y.planner.Take(o.Start.Add(time.Duration(tc.later*float64(time.Hour))), 1)
+		if len(got) != 1 || math.Abs(got[0].Value/(40*tc.want)-1) > 1e-9 {
+			t.Errorf("%s: %+v, want %v", tc.name, got, 40*tc.want)
 		}
 	}
 }

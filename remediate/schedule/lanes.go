@@ -133,7 +133,12 @@ func (d *Dispatcher) places(s int32, p Pool) float64 {
 }
 
 // key returns the key of a bucket of the site that was loaded last, and until when it holds if
-// the counts stay as they are.
+// the counts stay as they are. The rule that runs follow is apparent tardiness cost (Vepsalainen
+// and Morton 1987) on queues, with a factor for what is late. The index is the logarithm of
+//
+//	w/p · exp(−max(0, slack)/τ)   before the opening
+//	γ · w/p                       after it
+//	w/p                           if nobody knows it: among its like alone
 func (d *Dispatcher) key(b int32, p Pool) (k key, until float64) {
 	bk := &d.buckets[b]
 	k.rank = d.rank(bk)

@@ -4,7 +4,7 @@
 //
 // A [Builder] counts the hosts of a fleet into a [Fleet]: a site has a queue for each [Pool],
 // and in it buckets of hosts that are the same to the plan. A [Dispatcher] works on those counts
-// and takes the bucket that the [Index] puts first; a [Planner] names the hosts for a run that
+// and takes the bucket whose index is the highest ([Choice].Value); a [Planner] names the hosts for a run that
 // goes on. What is beside it: package forecast looks ahead, package halt stops what goes wrong.
 //
 // [Order] is the first form: by opening alone.

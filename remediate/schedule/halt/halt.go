@@ -338,11 +338,6 @@ func (m *Monitor) Cap(way, model string) int {
 	return max(0, rings[r.Ring]-r.InRing)
 }
 
-// Shut says whether a way is halted at a site.
-func (m *Monitor) Shut(way, site string) bool {
-	return m.halted(Scope{Kind: OfSite, Way: way, Site: site})
-}
-
 // ErrNobody says that a halt can be ended by a named person alone.
 var ErrNobody = errors.New("a halt is ended by a person, with a name")
 

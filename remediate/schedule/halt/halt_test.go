@@ -102,7 +102,7 @@ func TestLevels(t *testing.T) {
 		got, _ = feed(&m, "redfish", fmt.Sprint("model ", i%9), "SYD", "x")
 		feed(&m, "redfish", fmt.Sprint("model ", i%9), "AKL", "......")
 	}
-	if s := scopes(got); !slices.Equal(s, []string{"redfish at SYD"}) || !m.Shut("redfish", "SYD") || m.Shut("redfish", "AKL") {
+	if s := scopes(got); !slices.Equal(s, []string{"redfish at SYD"}) || !slices.Equal(scopes(m.Halts()), s) || m.Cap("redfish", "new") == 0 {
 		t.Errorf("site: %q", s)
 	}
 }

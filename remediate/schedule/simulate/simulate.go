@@ -48,24 +48,13 @@ var (
 // zipf is how fast sites get smaller: with 2,000 of them the largest has 2 % of the hosts.
 const zipf = 0.6
 
-// Dispatcher returns the fleet with nothing begun, and as many places as load asks for: at 1.0 as
-// many slots, and technicians in each country, as the sites that close at night need if nothing
-// goes wrong; the others and what fails come on top. At 2.0 it is half of that. A nil rule is
-// the one that runs follow.
-func (w World) Dispatcher(load float64, rule schedule.Rule) (*schedule.Dispatcher, error) {
-	w.fill()
-	f := w.fleet()
-	places, err := places(schedule.NewDispatcher(f, nil), load)
-	if err != nil {
-		return nil, err
-	}
-	return schedule.NewDispatcher(f, rule).With(places, Start())
-}
-
 // enough is more places than any fleet needs.
 const enough = 1 << 23
 
-func (w World) fleet() *schedule.Fleet {
+// Fleet returns the hosts of the world, with more places than they need: [Places] says how many
+// they are to have.
+func (w World) Fleet() *schedule.Fleet {
+	w.fill()
 	r := rand.New(rand.NewPCG(w.Seed, 0xf1ee7))
 	groups := groups()
 	roaming := map[string]int{}
@@ -146,8 +135,10 @@ func pick(r *rand.Rand, weights []float64) int {
 // weekend is how long the technicians of a country have for sites that never close, in hours.
 const weekend = 72
 
-// places returns what the sites that close at night need, divided by the load.
-func places(d *schedule.Dispatcher, load float64) ([]schedule.Change, error) {
+// Places returns the places of a fleet of which nothing is begun, as many as load asks for: at 1.0 as
+// many slots, and technicians in each country, as the sites that close at night need if nothing
+// goes wrong; the others and what fails come on top. At 2.0 it is half of that.
+func Places(d *schedule.Dispatcher, load float64) ([]schedule.Change, error) {
 	if load <= 0 {
 		return nil, fmt.Errorf("cannot simulate a load of %v: it must be above 0", load)
 	}

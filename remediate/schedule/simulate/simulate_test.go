@@ -81,12 +81,9 @@ func TestLoadMustBePositive(t *testing.T) {
 
 // TestWorld: the fleet is the one of scheduling.md.
 func TestWorld(t *testing.T) {
-	d, err := simulate.World{}.Dispatcher(1, nil)
-	if err != nil {
-		t.Fatal(err)
-	}
+	f := simulate.World{}.Fleet()
 	countries, zones, largest, hosts := map[string]bool{}, map[[2]string]bool{}, 0, 0
-	for _, p := range d.Places() {
+	for _, p := range f.Places() {
 		countries[p.Country], zones[[2]string{p.Country, p.Zone}] = true, true
 		largest = max(largest, p.Hosts)
 		hosts += p.Hosts
@@ -94,8 +91,8 @@ func TestWorld(t *testing.T) {
 	if len(countries) != 62 || len(zones) != 73 || hosts < 198_000 || hosts > 202_000 || largest < 3500 || largest > 5000 {
 		t.Errorf("%d countries, %d zones, %d hosts, %d at the largest site", len(countries), len(zones), hosts, largest)
 	}
-	for i := range d.Buckets() {
-		if b := d.Bucket(schedule.Ref(i)); b.Due < 4 || b.Due > 100 {
+	for i := range f.Buckets() {
+		if b := f.Bucket(schedule.Ref(i)); b.Due < 4 || b.Due > 100 {
 			t.Fatalf("due %v hours after the start", b.Due)
 		}
 	}
@@ -111,7 +108,11 @@ func BenchmarkForecast(b *testing.B) {
 	}
 	var f forecast.Forecast
 	for b.Loop() {
-		d, err := w.Dispatcher(1, nil)
+		d := schedule.NewDispatcher(w.Fleet(), nil)
+		places, err := simulate.Places(d, 1)
+		if err == nil {
+			d, err = d.With(places, simulate.Start())
+		}
 		if err != nil {
 			b.Fatal(err)
 		}

@@ -80,12 +80,12 @@ func (r *Row) add(g Row, share float64) {
 
 // rows simulates one world by every rule at every load.
 func (w World) rows(o Options) ([]Row, error) {
-	f := w.fleet()
+	f := w.Fleet()
 	plain := schedule.NewDispatcher(f, nil)
 	changes := make([][]schedule.Change, len(o.Loads))
 	for i, load := range o.Loads {
 		var err error
-		if changes[i], err = places(plain, load); err != nil {
+		if changes[i], err = Places(plain, load); err != nil {
 			return nil, err
 		}
 	}
