@@ -38,15 +38,20 @@ for line in sys.stdin:
 // complaint, which begins with "…".
 type told struct{ line, want string }
 
-// tell has Amazon's tool do the lines in turn, on a server.
+// tell has Amazon's tool do the lines in turn, on a server, as commands for EC2.
 func tell(t *testing.T, h http.Handler, secret string, lines []told) {
+	t.Helper()
+	tellOf(t, "ec2", h, secret, lines)
+}
+
+func tellOf(t *testing.T, service string, h http.Handler, secret string, lines []told) {
 	t.Helper()
 	testenv.Need(t, awscli)
 	server := httptest.NewServer(h)
 	t.Cleanup(server.Close)
 	var in, stderr bytes.Buffer
 	for _, l := range lines {
-		_ = json.NewEncoder(&in).Encode(append([]string{"--endpoint-url", server.URL, "--region", "eu-west-1", "ec2"}, strings.Fields(l.line)...))
+		_ = json.NewEncoder(&in).Encode(append([]string{"--endpoint-url", server.URL, "--region", "eu-west-1", service}, strings.Fields(l.line)...))
 	}
 	cmd := exec.CommandContext(t.Context(), "/usr/bin/python3", "-c", commands)
 	cmd.Stdin, cmd.Stderr = &in, &stderr
@@ -71,7 +76,7 @@ func tell(t *testing.T, h http.Handler, secret string, lines []told) {
 		}
 		part, refused := strings.CutPrefix(l.want, "…")
 		if (a.Code != 0) != refused || !refused && got.String() != l.want || !strings.Contains(a.Err, part) && refused {
-			t.Errorf("aws ec2 %s: code %d, %s%s\nwant %s", l.line, a.Code, got.Bytes(), a.Err, l.want)
+			t.Errorf("aws %s %s: code %d, %s%s\nwant %s", service, l.line, a.Code, got.Bytes(), a.Err, l.want)
 		}
 	}
 }
@@ -169,5 +174,50 @@ func TestCLIThrottled(t *testing.T) {
 	})
 	if n.Load() != 3 {
 		t.Errorf("%d requests", n.Load())
+	}
+}
+
+// TestCLICommands: Amazon's own tool has commands run, and takes what it is refused for that.
+func TestCLICommands(t *testing.T) {
+	t.Parallel()
+	s := ec2test.New("eu-west-1")
+	s.Shell = func(id, script string) (string, string, int) { return script + " on " + id, "bad", len(script) - 5 }
+	for range 12 {
+		id, _ := s.Launch(ec2test.Instance{}, ec2test.Volume{})
+		s.Manage(id, ec2test.Node{Platform: "Linux", Ping: "Online"})
+	}
+	s.Launch(ec2test.Instance{ID: "i-windows"}, ec2test.Volume{})
+	s.Manage("i-windows", ec2test.Node{Platform: "Windows", Ping: "Online"})
+	s.Launch(ec2test.Instance{ID: "i-lost"}, ec2test.Volume{})
+	s.Manage("i-lost", ec2test.Node{Platform: "Linux", Ping: "ConnectionLost"})
+	const id, command, second = "i-00000000000000003", "00000000-0000-4000-8000-000000000001", "00000000-0000-4000-8000-000000000002"
+	send := "send-command --document-name AWS-RunShellScript --comment remark --query Command.[CommandId,Comment,InstanceIds] --instance-ids "
+	const script = ` --parameters {"commands":["a","b","c"],"executionTimeout":["60"]}`
+	look := "get-command-invocation --query [Status,ResponseCode,StandardOutputContent,StandardErrorContent] --instance-id " + id + " --command-id "
+	tellOf(t, "ssm", s, s.Secret, []told{
+		{"describe-instance-information --page-size 5 --query length(InstanceInformationList)", "14"},
+		{"describe-instance-information --filters Key=InstanceIds,Values=i-lost,i-nobody --query InstanceInformationList[].[InstanceId,PingStatus,PlatformType]", `[["i-lost","ConnectionLost","Linux"]]`},
+		{"describe-instance-information --filters Key=Colour,Values=red", "…(InvalidFilterKey)"},
+		{send + id + script, `["` + command + `","remark",["` + id + `"]]`},
+		{look + command, "…(InvocationDoesNotExist)"},
+		{look + command, `["InProgress",-1,"",""]`},
+		{look + command, `["Success",0,"a\nb\nc on ` + id + `","bad"]`},
+		{send + id + ` --parameters {"commands":["false"]}`, `["` + second + `","remark",["` + id + `"]]`},
+		{"list-commands --instance-id " + id + " --query Commands[].CommandId", `["` + second + `","` + command + `"]`},
+		{"list-commands --instance-id i-lost --query Commands", "[]"},
+		{send + "i-lost" + script, "…(InvalidInstanceId)"},
+		{send + "i-nobody" + script, "…(InvalidInstanceId)"},
+		{send + "i-windows" + script, "…(UnsupportedPlatformType)"},
+		{send + id + ` --parameters {"commands":["a"],"colour":["red"]}`, "…(InvalidParameters)"},
+		{send + id + ` --parameters {"executionTimeout":["60"]}`, "…(InvalidParameters)"},
+		{strings.Replace(send, "AWS-RunShellScript", "AWS-RunPerlScript", 1) + id + script, "…(InvalidDocument)"},
+		{look + strings.Replace(command, "8000", "9000", 1), "…(InvocationDoesNotExist)"},
+		{"list-documents", "…(UnknownOperationException)"},
+	})
+	s.Denied = map[string]bool{"SendCommand": true}
+	tellOf(t, "ssm", s, s.Secret, []told{{send + id + script, "…(AccessDeniedException)"}})
+	tellOf(t, "ssm", s, "wrong", []told{{"list-commands", "…(InvalidSignatureException)"}})
+	if n := len(s.Commands()); n != 2 {
+		t.Errorf("%d commands", n)
 	}
 }
