@@ -117,3 +117,45 @@ func (m *merger) claimed(hosts []Host, all []int, r Route) {
 }
 
 func routeKey(r Route) string { return r.Driver + "\x00" + strings.ToLower(bareAddress(r.Address)) }
+
+// ports are those where controllers are spoken to, by driver; an address need not have them.
+var ports = map[string][]string{"redfish": {"443", "80"}, "ipmi": {"623"}, "amt": {"16993", "16992"}}
+
+// A controlled is what an address switches: a controller and, of one that has several hosts,
+// which of them.
+type controlled struct {
+	host   string // lower case
+	port   string // empty if it is one of ports: behind one address several may be forwarded
+	system string // path of a Redfish system, or empty
+}
+
+// controls returns what a way in switches hosts by, whichever way it is: "10.0.0.7" and
+// "https://10.0.0.7:443" by Redfish, "10.0.0.7" by IPMI and "ipmi:10.0.0.7" of netboot are one
+// controller. It is false for a way that has none of its own.
+func controls(r Route) (c controlled, ok bool) {
+	driver, address := r.Driver, r.Address
+	if driver == "netboot" || driver == "restart" {
+		driver, address, _ = strings.Cut(address, ":")
+	}
+	standard, ok := ports[driver]
+	if !ok {
+		return c, false
+	}
+	c.host, c.system, _ = strings.Cut(strings.ToLower(bareAddress(strings.TrimSpace(address))), "/")
+	if _, id, ok := strings.Cut("/"+c.system, "/redfish/v1/systems/"); ok {
+		c.system = id
+	} else {
+		c.system = ""
+	}
+	if host, port, err := net.SplitHostPort(c.host); err == nil {
+		c.host = host
+		if !slices.Contains(standard, port) {
+			c.port = port
+		}
+	}
+	c.host = strings.Trim(c.host, "[]")
+	if ip, err := netip.ParseAddr(c.host); err == nil {
+		c.host = ip.Unmap().String()
+	}
+	return c, c.host != ""
+}

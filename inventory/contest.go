@@ -15,7 +15,7 @@ import (
 // nothing says which one it is, none of them is used.
 func (m *merger) contests() {
 	tried := m.set.clone()
-	groups(byKey(m.keys.name), func(g []keyed) {
+	groups(m.names, func(g []keyed) {
 		for _, r := range g[1:] {
 			tried.union(g[0].row, r.row)
 		}

@@ -69,6 +69,7 @@ func (m *merger) hosts(opts Options) []Host {
 			hosts = append(hosts, h)
 		} else {
 			hosts = append(hosts, m.host(c, opts.Wins))
+			m.renamed(c)
 		}
 		if opts.Rows != nil {
 			rows := make([]*Host, len(c))
@@ -115,7 +116,11 @@ func (m *merger) host(c cluster, wins map[string][]string) (h Host) {
 				h.MAC = append(h.MAC, mac)
 			}
 		}
-		h.Conflicts = append(h.Conflicts, m.notes[r]...)
+		for _, note := range m.notes[r] {
+			if !slices.ContainsFunc(h.Conflicts, func(c Conflict) bool { return c.Field == note.Field && slices.Equal(c.Says, note.Says) }) {
+				h.Conflicts = append(h.Conflicts, note)
+			}
+		}
 	}
 	return h
 }

@@ -4,6 +4,7 @@ import (
 	"cmp"
 	"fmt"
 	"slices"
+	"strings"
 )
 
 // How rows of several sources are recognised as one host.
@@ -14,11 +15,12 @@ import (
 //
 //   - if two of them are of one source, which knows two hosts there;
 //   - by a serial number or UUID that several machines have: of the rows with it, two differ
-//     in the other of the two and in the name as well (cloned machines, blades that show the
-//     serial number of their chassis);
+//     in the name, and in the other of the two or in what else is known of them, see apart.go
+//     (copied machines, blades that show the serial number of their chassis). Then it is not
+//     used for any of them;
 //   - by a MAC address that hosts with several serial numbers or UUIDs have, or several hosts
 //     of one source (docking stations, VPN adapters), or under two names of which one is some
-//     other host's as well;
+//     other host's as well, or that are reached at two addresses of one way;
 //   - by a name, if serial numbers or UUIDs say that they are several machines: see contest.go.
 type merger struct {
 	in    *intake
@@ -28,7 +30,9 @@ type merger struct {
 	keys  keys
 	set   sets
 	state []fate
+	names []keyed              // rows by name
 	notes map[int32][]Conflict // by row: what its host cannot tell from its own rows
+	later []*RowError          // warnings that come after the others
 }
 
 // fate is what became of a row.
@@ -45,17 +49,21 @@ const (
 func (in *intake) merge(rows *list, from []uint16, extra []bool, opts Options) []Host {
 	m := &merger{in: in, rows: rows, from: from, extra: extra, keys: keysOf(rows, from), set: newSets(rows.n),
 		state: make([]fate, rows.n), notes: map[int32][]Conflict{}}
+	m.names = byKey(m.keys.name)
 	m.bothShared()
-	m.join(byKey(m.keys.serial), m.onePerSource)
-	m.join(byKey(m.keys.uuid), m.onePerSource)
+	m.joinByID("serial", m.keys.serial)
+	m.joinByID("uuid", m.keys.uuid)
 	m.joinMACs()
-	m.join(byKey(m.keys.name), m.agree)
+	m.join(m.names, m.agree)
 	m.contests()
 	m.putBMCsAside()
 	m.putExtrasAside()
 	hosts := m.hosts(opts)
 	m.routesOnce(hosts)
 	m.macsOnce(hosts)
+	for _, e := range m.later {
+		in.warn(e)
+	}
 	in.sum.Usable = len(hosts)
 	return hosts
 }
@@ -93,32 +101,97 @@ func groups(all []keyed, f func([]keyed)) {
 
 // bothShared puts aside the serial numbers and UUIDs that several machines have.
 func (m *merger) bothShared() {
-	var serials, uuids []int32
-	shared := func(key, other []uint64, found *[]int32) {
+	var found []func()
+	shared := func(column string, key, other []uint64) {
 		groups(byKey(key), func(g []keyed) {
 			others, names := map[uint64]bool{}, map[uint64]bool{}
+			rows := make(cluster, 0, len(g))
 			for _, r := range g {
+				rows = append(rows, r.row)
 				if other[r.row] != 0 {
 					others[other[r.row]], names[m.keys.name[r.row]] = true, true
 				}
 			}
 			// With two of each there are two rows that differ in both.
-			if len(others) > 1 && len(names) > 1 {
-				for _, r := range g {
-					*found = append(*found, r.row)
-				}
-				m.warn(g[0].row, "shared by machines that are not one", "a value of its own; it is not used for any of them",
-					map[bool]string{true: "serial", false: "uuid"}[found == &serials])
+			if len(others) > 1 && len(names) > 1 || m.onePerSource(rows) && m.apartIn(rows) {
+				found = append(found, func() { m.blank(column, rows) })
 			}
 		})
 	}
-	shared(m.keys.serial, m.keys.uuid, &serials)
-	shared(m.keys.uuid, m.keys.serial, &uuids)
-	for _, r := range serials {
-		m.keys.serial[r], m.rows.at(r).Serial = 0, ""
+	shared("serial", m.keys.serial, m.keys.uuid)
+	shared("uuid", m.keys.uuid, m.keys.serial)
+	for _, blank := range found { // only now: each is judged by what all rows say
+		blank()
 	}
-	for _, r := range uuids {
-		m.keys.uuid[r], m.rows.at(r).UUID = 0, ""
+}
+
+// blank takes a serial number or UUID away from rows of several machines, and says so.
+func (m *merger) blank(column string, rows cluster) {
+	m.warn(rows[0], "shared by machines that are not one: "+m.list(rows), "a value of its own; it is not used for any of them", column)
+	var said []Said
+	for i, r := range rows {
+		h := m.rows.at(r)
+		at := origin(h)
+		said = append(said, Said{h.Value(column) + " for " + h.Name, at.Source, at.Place})
+		if i == 3 {
+			break
+		}
+	}
+	for _, r := range rows {
+		m.notes[r] = append(m.notes[r], Conflict{column, said})
+		if column == "serial" {
+			m.keys.serial[r], m.rows.at(r).Serial = 0, ""
+		} else {
+			m.keys.uuid[r], m.rows.at(r).UUID = 0, ""
+		}
+	}
+}
+
+// list names the hosts of rows, and where they stand: "web1 (a.csv:2) and db7 (b.csv:7)".
+func (m *merger) list(rows cluster) string {
+	var b strings.Builder
+	named := map[uint64]bool{}
+	for _, r := range rows {
+		if named[m.keys.name[r]] {
+			continue
+		}
+		named[m.keys.name[r]] = true
+		if len(named) == 5 {
+			b.WriteString(" and others")
+			break
+		}
+		if b.Len() > 0 {
+			b.WriteString(", ")
+		}
+		fmt.Fprintf(&b, "%s (%s)", m.rows.at(r).Name, m.place(r))
+	}
+	return b.String()
+}
+
+// joinByID joins the rows that share a serial number or UUID. Where that would make one host of
+// several, it is not used for any of them.
+func (m *merger) joinByID(column string, key []uint64) {
+	var found []cluster
+	m.join(byKey(key), func(c cluster) bool {
+		if m.onePerSource(c) && !m.apartIn(c) {
+			return true
+		}
+		by := map[uint64]cluster{}
+		for _, r := range c {
+			if key[r] != 0 {
+				by[key[r]] = append(by[key[r]], r)
+			}
+		}
+		for _, r := range c {
+			if rows := by[key[r]]; len(rows) > 1 && !m.whole(rows) {
+				found = append(found, rows)
+				delete(by, key[r])
+			}
+		}
+		return false
+	})
+	for _, rows := range found { // only now: kin goes by it
+		m.blank(column, rows)
 	}
 }
 
@@ -225,7 +298,7 @@ func (m *merger) joinMACs() {
 		}
 	})
 	m.join(usable, func(c cluster) bool {
-		if !m.agree(c) {
+		if !m.agree(c) || m.elsewhere(c) {
 			return false
 		}
 		names := map[uint64]int{}
@@ -239,6 +312,46 @@ func (m *merger) joinMACs() {
 		}
 		return true
 	})
+}
+
+// elsewhere says that two of the rows, under two names, are reached at two addresses of one way.
+func (m *merger) elsewhere(c cluster) bool {
+	for i, a := range c {
+		for _, b := range c[:i] {
+			if m.keys.name[a] != m.keys.name[b] && m.waysApart(m.kin(a), m.kin(b), isOwnWay) {
+				return true
+			}
+		}
+	}
+	return false
+}
+
+// renamed warns of a host that its sources know under several names.
+func (m *merger) renamed(c cluster) {
+	if !m.twoNames(c) {
+		return
+	}
+	at := origin(m.rows.at(c[0]))
+	m.later = append(m.later, &RowError{Place: at.Place, Line: at.Line, Column: "name", Value: m.rows.at(c[0]).Name,
+		Reason: "taken for one host by " + m.sign(c) + ", under several names: " + m.list(c), Want: "one name, if it is one"})
+}
+
+// sign is what rows under several names have in common.
+func (m *merger) sign(c cluster) string {
+	for _, id := range []struct {
+		what string
+		key  []uint64
+		of   func(*Host) string
+	}{{"serial number ", m.keys.serial, func(h *Host) string { return h.Serial }}, {"UUID ", m.keys.uuid, func(h *Host) string { return h.UUID }}} {
+		for i, a := range c {
+			for _, b := range c[:i] {
+				if id.key[a] != 0 && id.key[a] == id.key[b] && m.keys.name[a] != m.keys.name[b] {
+					return id.what + id.of(m.rows.at(b))
+				}
+			}
+		}
+	}
+	return "MAC address"
 }
 
 // putExtrasAside leaves out what only supplements know, with one warning for each of them.

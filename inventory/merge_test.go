@@ -63,7 +63,7 @@ func row(t testing.TB, text string) inventory.Host {
 			var n int
 			fmt.Sscan(v, &n)
 			h.From = []inventory.Origin{{Seen: time.Date(2024, 7, n, 0, 0, 0, 0, time.UTC)}}
-		case "redfish", "ipmi":
+		case "redfish", "ipmi", "libvirt", "vsphere", "ec2", "netboot", "restart":
 			h.Routes = append(h.Routes, inventory.Route{Driver: k, Address: v})
 		default:
 			t.Fatalf("no field %q", k)
@@ -130,20 +130,39 @@ func addsUp(t *testing.T, f *inventory.Fleet) {
 
 func TestMerge(t *testing.T) {
 	for _, tc := range []struct{ name, in, want, says string }{
-		{"by serial, however it is typed", "a: PC1 serial=VMware-56_4d_AB\n b: OTHER serial=vmware-564dab", "PC1=a1+b1", ""},
-		{"by UUID in both orders of bytes", "a: PC1 uuid=1\n b: X uuid=1\n c: Y uuid=1", "PC1=a1+b1+c1", ""},
-		{"by MAC, and a new name", "a: PC1 serial=S123 mac=1\n b: PC2 mac=1", "PC1=a1+b1", ""},
+		{"by serial, however it is typed", "a: PC1 serial=VMware-56_4d_AB\n b: OTHER serial=vmware-564dab", "PC1=a1+b1", "under several names"},
+		{"by UUID in both orders of bytes", "a: PC1 uuid=1\n b: X uuid=1\n c: Y uuid=1", "PC1=a1+b1+c1", "under several names"},
+		{"by MAC, and a new name", "a: PC1 serial=S123 mac=1\n b: PC2 mac=1", "PC1=a1+b1", "under several names"},
 		{"by name with its domain and without", "a: PC1 serial=S123\n b: pc1.corp.example uuid=1\n c: PC1", "PC1=a1+b1+c1", ""},
 		{"names of two domains", "a: web.a.example\n b: web.b.example\n c: web", "web.a.example=a1 web.b.example=b1 web=c1", ""},
 		{"one source has both forms", "a: web\n a: web.corp.example\n b: web", "web.corp.example=a2 web=a1+b1", ""},
-		{"signs one after the other", "a: PC1 serial=S123\n b: X serial=S123 uuid=7\n c: Y uuid=7 mac=3\n d: Z mac=3", "PC1=a1+b1+c1+d1", ""},
+		{"signs one after the other", "a: PC1 serial=S123\n b: X serial=S123 uuid=7\n c: Y uuid=7 mac=3\n d: Z mac=3", "PC1=a1+b1+c1+d1", "under several names"},
 
 		{"cloned UUIDs", "a: PC1 serial=S111 uuid=1\n b: PC2 serial=S222 uuid=1\n c: PC1 uuid=1", "PC1=a1+c1 PC2=b1", "shared by machines"},
 		{"a new board in the same machine", "a: PC1 serial=S111 uuid=1\n b: PC1 serial=S222 uuid=1", "PC1=a1+b1", ""},
 		{"the chassis' serial number", "a: B1 serial=CH99 uuid=1\n b: B2 serial=CH99 uuid=2", "B1=a1 B2=b1", "shared by machines"},
 		{"cloned UUIDs in one source", "a: PC1 serial=S111 uuid=1\n a: PC2 serial=S222 uuid=1\n b: PC2 uuid=1", "PC1=a1 PC2=a2+b1", "told apart"},
 		{"serial numbers that are none", "a: PC1 serial=Default_string\n b: PC2 serial=To_be_filled_by_O.E.M.\n c: PC3 serial=00000000\n d: PC4 serial=00000000", "PC1=a1 PC2=b1 PC3=c1 PC4=d1", ""},
-		{"no UUID", "a: PC1 uuid=x\n b: PC2 uuid=x", "PC1=a1+b1", ""},
+		{"no UUID", "a: PC1 uuid=x\n b: PC2 uuid=x", "PC1=a1+b1", "under several names"},
+
+		// Two machines with one serial number or UUID, as copied virtual machines and blades have it.
+		{"copies on two hypervisors", "a: web1 uuid=1 mac=1 libvirt=hv1/web1 addr=10.1.0.1\n b: db7 uuid=1 mac=2 libvirt=hv2/db7 addr=10.1.0.2", "db7=b1 web1=a1", "shared by machines that are not one: web1 (a:1), db7 (b:1)"},
+		{"copies, by their MACs", "a: web1 uuid=1 mac=1\n b: db7 uuid=1 mac=2", "db7=b1 web1=a1", "shared by machines"},
+		{"copies, by where they are", "a: web1 uuid=1 libvirt=hv1/web1\n b: db7 uuid=1 libvirt=hv2/db7", "db7=b1 web1=a1", "shared by machines"},
+		{"a replica with the same MAC", "a: SQL01 serial=VMware-12 mac=1 vsphere=vc1/u-1\n b: SQL01_replica serial=VMware-12 mac=1 vsphere=dr/u-2", "SQL01=a1 SQL01_replica=b1", "shared by machines"},
+		{"a replica, and the sensor in it", "a: SQL01 serial=VMware-12 vsphere=vc1/u-1\n b: SQL01_replica serial=VMware-12 vsphere=dr/u-2\n edr: SQL01 serial=VMware-12 mac=1", "SQL01=a1+edr1 SQL01_replica=b1", "shared by machines"},
+		{"blades, by their BMCs", "a: bl01 serial=CH99 redfish=10.0.0.1\n b: bl02 serial=CH99 redfish=10.0.0.2 uuid=2", "bl01=a1 bl02=b1", "shared by machines"},
+		{"copies, told apart by what others say of their names", "a: A uuid=1\n b: B uuid=1\n c: A mac=1\n c: B mac=2", "A=a1+c1 B=b1+c2", "shared by machines"},
+		{"copies that a third sign would join", "a: A serial=S111 mac=1\n b: B serial=S111 uuid=7\n c: C uuid=7 mac=2", "A=a1+b1 C=c1", "shared by machines"},
+		{"another MAC's ways", "a: A mac=1 libvirt=hv1/a\n b: B mac=1 libvirt=hv2/b", "A=a1 B=b1", "several hosts have it"},
+
+		// One machine under two names.
+		{"renamed, and one card in common", "a: OLD serial=S111 mac=1,2 redfish=10.0.0.1\n b: NEW serial=S111 mac=2,3 redfish=10.0.0.9", "OLD=a1+b1", "for one host by serial number S111"},
+		{"an asset tag, and the address agrees", "cmdb: LT-0012 serial=S111 mac=1 addr=10.0.0.5\n edr: DESKTOP-7 serial=S111 mac=2 addr=10.0.0.5", "LT-0012=cmdb1+edr1", "for one host"},
+		{"an asset tag without MACs", "cmdb: LT-0012 serial=S111 redfish=10.0.0.1\n edr: DESKTOP-7 serial=S111 uuid=1 mac=2 addr=10.0.0.5", "LT-0012=cmdb1+edr1", "for one host"},
+		{"one name: other cards and another BMC", "a: PC1 serial=S111 mac=1 redfish=10.0.0.1\n b: pc1.corp serial=S111 mac=2 redfish=10.0.0.2", "PC1=a1+b1", ""},
+		{"one virtual machine, its id with its place and without", "a: web serial=S111 ec2=eu-west-1/i-12\n b: WEB-PROD serial=S111 ec2=i-12", "web=a1+b1", "for one host"},
+		{"one BMC by name and by IP address", "a: web serial=S111 redfish=bmc1.corp\n b: WEB-PROD serial=S111 redfish=https://10.0.0.1/", "web=a1+b1", "for one host"},
 
 		{"a docking station", "a: PC1 serial=S111 mac=1\n b: PC2 serial=S222 mac=1\n c: PC3 mac=1", "PC1=a1 PC2=b1 PC3=c1", "docking station"},
 		{"a docking station in one source", "a: PC1 mac=1\n a: PC2 mac=1\n b: PC2 mac=1", "PC1=a1 PC2=a2+b1", "docking station"},
@@ -152,7 +171,7 @@ func TestMerge(t *testing.T) {
 		{"a name used again, seen", "cmdb: PC1 serial=S111\n edr: PC1 serial=S222 seen=9\n ad: PC1", "PC1=ad1+edr1", "the name is now that of serial number S222"},
 		{"a name used again, retired", "cmdb: PC1 serial=S111 state=retired\n new: PC1 serial=S222", "PC1=new1", "the name is now that of"},
 		{"a name used again, nobody knows", "a: PC1 serial=S111\n b: PC1 serial=S222\n c: PC1\n c: PC2", "PC2=c2", "!it is serial number S111 here, and serial number S222 in b:1"},
-		{"renamed, and the old name used again", "a: OLD serial=S111\n b: NEW serial=S111\n b: OLD serial=S222", "NEW=a1+b1 OLD=b2", ""},
+		{"renamed, and the old name used again", "a: OLD serial=S111\n b: NEW serial=S111\n b: OLD serial=S222", "NEW=a1+b1 OLD=b2", "under several names"},
 		{"renamed, both names in the directory", "a: OLD serial=S111\n b: NEW serial=S111\n ad: OLD seen=1\n ad: NEW seen=9", "OLD=a1+ad2+b1", "the name is now that of"},
 
 		{"a BMC among the leases", "a: PC1 serial=S111 redfish=https://10.0.0.9/\n dhcp: idrac-1 addr=10.0.0.9", "PC1=a1", "no host"},
