@@ -104,8 +104,7 @@ func (k *kit) listPlatforms(pins tlspin.Records) (p platforms, err error) {
 	if err != nil {
 		return p, err
 	}
-	clusters := cfg.clusters(trust)
-	nodes, err := proxmox.New(proxmox.Options{Clusters: clusters, Helpers: cfg.Helpers, Every: every})
+	clusters, err := proxmox.Connect(0, cfg.clusters(trust)...)
 	if err != nil {
 		return p, hinted(err, "swap: {proxmox: [{url: \"https://pve1.corp.example:8006\", token: file:…}]}")
 	}
@@ -116,14 +115,14 @@ func (k *kit) listPlatforms(pins tlspin.Records) (p platforms, err error) {
 		"gce":     gce.New(gce.Options{Helpers: cfg.Helpers, DiscardLocalSSD: cfg.GCE.DiscardLocalSSD, Endpoint: cfg.GCE.Endpoint}),
 		"vsphere": vsphere.New(p.onCenters(cfg, every)),
 		"hyperv":  hyperv.New(hyperv.Options{Runner: hypervisors, Helpers: cfg.Helpers}),
-		"proxmox": nodes,
+		"proxmox": proxmox.New(proxmox.Options{Clusters: clusters, Helpers: cfg.Helpers, Every: every}),
 	}
-	behind, err := rollback.Proxmox(rollback.ProxmoxOptions{Clusters: clusters})
 	p.rollbacks = map[string]rollback.Platform{
-		"libvirt-rollback": rollback.Libvirt(), "proxmox-rollback": behind,
+		"libvirt-rollback": rollback.Libvirt(),
+		"proxmox-rollback": rollback.Proxmox(rollback.ProxmoxOptions{Clusters: clusters}),
 		"vsphere-rollback": rollback.VSphere(rollback.VSphereOptions{Conns: p.centers}),
 	}
-	return p, err
+	return p, nil
 }
 
 func (p platforms) onCenters(cfg swapConfig, every time.Duration) vsphere.Options {

@@ -44,10 +44,11 @@ func BenchmarkSwap(b *testing.B) {
 	for b.Loop() {
 		s, asked, h := fleet(n)
 		server := httptest.NewServer(h)
-		p, err := proxmox.New(proxmox.Options{Clusters: []api.Access{{Name: "prod", URL: server.URL, Pause: time.Millisecond}}, PerSecond: 1e6, Every: 5 * time.Millisecond})
+		clusters, err := proxmox.Connect(1e6, api.Access{Name: "prod", URL: server.URL, Pause: time.Millisecond})
 		if err != nil {
 			b.Fatal(err)
 		}
+		p := proxmox.New(proxmox.Options{Clusters: clusters, Every: 5 * time.Millisecond})
 		d := swap.New(swap.Options{Way: "proxmox", Platform: p, Desk: new(swaptest.Desk), Records: &rescue.MemRecords{}, Every: 5 * time.Millisecond})
 		var all sync.WaitGroup
 		slots := make(chan struct{}, 40)

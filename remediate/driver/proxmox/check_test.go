@@ -65,11 +65,11 @@ func TestCheckHelper(t *testing.T) {
 // Where nobody answers, somebody who waits is not kept for repeated reads.
 func TestCheckDead(t *testing.T) {
 	t.Setenv("PROXMOX_VE_API_TOKEN", token)
-	p, err := proxmox.New(proxmox.Options{Clusters: []api.Access{{Name: "prod", URL: "http://127.0.0.1:1", Pause: time.Hour}}})
+	clusters, err := proxmox.Connect(0, api.Access{Name: "prod", URL: "http://127.0.0.1:1", Pause: time.Hour})
 	if err != nil {
 		t.Fatal(err)
 	}
-	d := swap.New(swap.Options{Way: "proxmox", Platform: p, Desk: new(swaptest.Desk), Records: &rescue.MemRecords{}})
+	d := swap.New(swap.Options{Way: "proxmox", Platform: proxmox.New(proxmox.Options{Clusters: clusters}), Desk: new(swaptest.Desk), Records: &rescue.MemRecords{}})
 	if f := d.Check(rest.Briefly(t.Context()), target("WS-0100", "prod/100")); f.Platform == nil || !strings.Contains(f.Platform.Error(), "cannot reach Proxmox VE prod") {
 		t.Errorf("%+v", f)
 	}

@@ -37,7 +37,6 @@ package proxmox
 
 import (
 	"context"
-	"errors"
 	"fmt"
 	"net/http"
 	"slices"
@@ -52,44 +51,46 @@ import (
 
 // Options say which clusters there are, and which guests are helpers.
 type Options struct {
-	// Clusters are those that addresses may name. Where there is one, they need not.
-	Clusters []api.Access
+	// Clusters are those that addresses may name, by names of their own. Where there is one, they
+	// need not.
+	Clusters []*api.Client
 	// Helpers are names, ids or tags of the guests that disks are hung on; "unbrick-helper" if
 	// empty. A helper takes disks of its own node, and those on shared storage.
 	Helpers []string
 
-	PerSecond float64       // requests to a cluster, to begin with and at most; 20 if 0
-	Every     time.Duration // how often a task is looked at; 1 s if 0
+	Every time.Duration // how often a task is looked at; 1 s if 0
+}
+
+// Connect returns clients of clusters, each with a pace of its own for all that use it: so many
+// requests a second, to begin with and at most; 20 if 0. It does not reach the clusters.
+func Connect(perSecond float64, clusters ...api.Access) (all []*api.Client, err error) {
+	for _, a := range clusters {
+		c, err := api.Connect(a, func(next http.RoundTripper) http.RoundTripper {
+			return &swap.Pace{Next: next, PerSecond: perSecond}
+		})
+		if err != nil {
+			return nil, err
+		}
+		if slices.ContainsFunc(all, func(b *api.Client) bool { return b.Name() == c.Name() }) {
+			return nil, fmt.Errorf("two clusters of Proxmox VE are called %s: give each a name of its own", c.Name())
+		}
+		all = append(all, c)
+	}
+	return all, nil
 }
 
 // New returns the platform. It does not reach the clusters.
-func New(o Options) (swap.Platform, error) {
+func New(o Options) swap.Platform {
 	if len(o.Helpers) == 0 {
 		o.Helpers = []string{"unbrick-helper"}
 	}
 	if o.Every <= 0 {
 		o.Every = time.Second
 	}
-	p := &platform{opt: o}
-	for _, a := range o.Clusters {
-		c, err := api.Connect(a, func(next http.RoundTripper) http.RoundTripper {
-			return &swap.Pace{Next: next, PerSecond: o.PerSecond}
-		})
-		if err != nil {
-			return nil, err
-		}
-		if slices.ContainsFunc(p.clusters, func(b *api.Client) bool { return b.Name() == c.Name() }) {
-			return nil, fmt.Errorf("two clusters of Proxmox VE are called %s: give each a name of its own", c.Name())
-		}
-		p.clusters = append(p.clusters, c)
-	}
-	return p, nil
+	return &platform{opt: o}
 }
 
-type platform struct {
-	opt      Options
-	clusters []*api.Client
-}
+type platform struct{ opt Options }
 
 // Reach implements swap.Platform.
 func (p *platform) Reach(ctx context.Context, t remediate.Target) (swap.Instance, error) {
@@ -129,8 +130,8 @@ func (p *platform) Reach(ctx context.Context, t remediate.Target) (swap.Instance
 
 func (p *platform) cluster(a address) (*api.Client, error) {
 	var names []string
-	for _, c := range p.clusters {
-		if a.cluster == c.Name() || a.cluster == "" && len(p.clusters) == 1 {
+	for _, c := range p.opt.Clusters {
+		if a.cluster == c.Name() || a.cluster == "" && len(p.opt.Clusters) == 1 {
 			return c, nil
 		}
 		names = append(names, c.Name())
@@ -163,15 +164,7 @@ func name(r api.Resource) string { return fmt.Sprintf("%d (%s)", r.VMID, r.Name)
 
 // say wraps an error of the API. What may pass by itself is a *remediate.RetryError.
 func (in *instance) say(what string, err error) error {
-	if err == nil {
-		return nil
-	}
-	err = fmt.Errorf("%s on cluster %s: %w", what, in.Name(), err)
-	var said *api.Error
-	if errors.As(err, &said) && said.Passing() {
-		return &remediate.RetryError{After: 10 * time.Second, Err: err}
-	}
-	return err
+	return swap.Say(what+" on cluster "+in.Name(), err)
 }
 
 // isHelper says whether a guest is one that disks are hung on.

@@ -69,14 +69,20 @@ func line(t *testing.T, s *proxmoxtest.Server) *swaptest.Line {
 func platform(t *testing.T, url string) swap.Platform {
 	t.Helper()
 	t.Setenv("PROXMOX_VE_API_TOKEN", token)
-	p, err := proxmox.New(proxmox.Options{
-		Clusters:  []api.Access{{Name: "prod", URL: url, Pause: time.Millisecond}},
-		PerSecond: 1e6, Every: time.Millisecond,
-	})
+	clusters, err := proxmox.Connect(1e6, api.Access{Name: "prod", URL: url, Pause: time.Millisecond})
 	if err != nil {
 		t.Fatal(err)
 	}
-	return p
+	return proxmox.New(proxmox.Options{Clusters: clusters, Every: time.Millisecond})
+}
+
+// Two clusters of one name cannot be told apart in addresses.
+func TestConnect(t *testing.T) {
+	t.Setenv("PROXMOX_VE_API_TOKEN", token)
+	one := api.Access{URL: "https://pve1.corp.example:8006"}
+	if _, err := proxmox.Connect(0, one, one); err == nil || !strings.Contains(err.Error(), "two clusters of Proxmox VE are called pve1.corp.example") {
+		t.Error(err)
+	}
 }
 
 // differs says what of a guest's configuration is not as it was. A snapshot that was asked for

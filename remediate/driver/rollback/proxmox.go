@@ -3,7 +3,6 @@ package rollback
 import (
 	"cmp"
 	"context"
-	"errors"
 	"fmt"
 	"net/http"
 	"net/url"
@@ -20,10 +19,10 @@ import (
 
 // ProxmoxOptions say which clusters there are.
 type ProxmoxOptions struct {
-	// Clusters are those that addresses may name. Where there is one, they need not.
-	Clusters  []api.Access
-	PerSecond float64       // requests to a cluster, to begin with and at most; 20 if 0
-	Every     time.Duration // how often a task is looked at; 1 s if 0
+	// Clusters are those that addresses may name. Where there is one, they need not. Those of the
+	// way proxmox serve both ways at one pace.
+	Clusters []*api.Client
+	Every    time.Duration // how often a task is looked at; 1 s if 0
 }
 
 // Proxmox returns the platform of virtual machines of Proxmox VE. It does not reach the clusters.
@@ -36,17 +35,8 @@ type ProxmoxOptions struct {
 // Datastore.Audit on its storages: without that, a disk on ZFS is found out only when Proxmox
 // refuses to go back, and the machine is started as it was. Proved against proxmoxtest, which is
 // as strict as its sources are, and not on a real cluster.
-func Proxmox(o ProxmoxOptions) (Platform, error) {
-	o.Every = cmp.Or(o.Every, time.Second)
-	p := proxmox{every: o.Every}
-	for _, a := range o.Clusters {
-		c, err := api.Connect(a, func(next http.RoundTripper) http.RoundTripper { return &swap.Pace{Next: next, PerSecond: o.PerSecond} })
-		if err != nil {
-			return nil, err
-		}
-		p.clusters = append(p.clusters, c)
-	}
-	return p, nil
+func Proxmox(o ProxmoxOptions) Platform {
+	return proxmox{clusters: o.Clusters, every: cmp.Or(o.Every, time.Second)}
 }
 
 type proxmox struct {
@@ -288,13 +278,5 @@ func (m *qemu) Do(ctx context.Context, step Step, snapshot string) error {
 
 // say wraps an error of the API. What may pass by itself is a *remediate.RetryError.
 func (m *qemu) say(what string, err error) error {
-	if err == nil {
-		return nil
-	}
-	err = fmt.Errorf("%s on cluster %s: %w", what, m.Name(), err)
-	var said *api.Error
-	if errors.As(err, &said) && said.Passing() {
-		return &remediate.RetryError{After: 10 * time.Second, Err: err}
-	}
-	return err
+	return swap.Say(what+" on cluster "+m.Name(), err)
 }

@@ -32,12 +32,11 @@ func clusterPlatform(t *testing.T, s *proxmoxtest.Server) (*swaptest.Line, rollb
 	t.Helper()
 	t.Setenv("PROXMOX_VE_API_TOKEN", token)
 	l := swaptest.NewLine(t, swaptest.API{Server: s, Changes: func(r *http.Request) bool { return r.Method != http.MethodGet }})
-	p, err := rollback.Proxmox(rollback.ProxmoxOptions{PerSecond: 1e6, Every: time.Millisecond,
-		Clusters: []api.Access{{Name: "prod", URL: l.URL, Pause: time.Millisecond}}})
+	c, err := api.Connect(api.Access{Name: "prod", URL: l.URL, Pause: time.Millisecond})
 	if err != nil {
 		t.Fatal(err)
 	}
-	return l, p
+	return l, rollback.Proxmox(rollback.ProxmoxOptions{Clusters: []*api.Client{c}, Every: time.Millisecond})
 }
 
 // count is how often something of that kind became of the machine.

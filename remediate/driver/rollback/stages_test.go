@@ -299,10 +299,7 @@ func TestUp(t *testing.T) {
 
 // TestAddresses: what is no address of a machine is told with one that is.
 func TestAddresses(t *testing.T) {
-	nodes, err := rollback.Proxmox(rollback.ProxmoxOptions{})
-	if err != nil {
-		t.Fatal(err)
-	}
+	nodes := rollback.Proxmox(rollback.ProxmoxOptions{})
 	for _, c := range []struct {
 		platform      rollback.Platform
 		address, want string
