@@ -1,13 +1,10 @@
 package libvirt_test
 
 import (
-	"bytes"
 	"encoding/binary"
 	"encoding/xml"
 	"errors"
 	"fmt"
-	"io"
-	"net"
 	"net/url"
 	"path/filepath"
 	"strings"
@@ -20,6 +17,7 @@ import (
 	"unbrick/remediate"
 	"unbrick/remediate/driver/drivertest"
 	"unbrick/remediate/driver/libvirt"
+	"unbrick/remediate/driver/libvirt/libvirttest"
 	"unbrick/remediate/rescue"
 	"unbrick/remediate/swap"
 )
@@ -68,7 +66,7 @@ func newRig(t *testing.T, d *daemon, l *lib.Libvirt, n int) drivertest.Rig {
 	start(t, l, dom)
 	start(t, l, define(t, l, xml(helper, "<controller type='scsi' model='virtio-scsi'/>")))
 	before := inactive(t, l, dom)
-	p := newLine(t, d, helper, name)
+	p := newLine(t, d, helper)
 	image := remediate.Image{URL: "http://192.0.2.1/i/" + name + "/rescue.iso"}
 	p.image = image.URL
 	return drivertest.Rig{
@@ -78,7 +76,7 @@ func newRig(t *testing.T, d *daemon, l *lib.Libvirt, n int) drivertest.Rig {
 		Target: remediate.Target{Run: "r1", Attempt: 1, Host: inventory.Host{Name: name},
 			Route: inventory.Route{Driver: "libvirt", Address: "test+unix:///default?name=" + name + "&socket=" + url.QueryEscape(p.socket)}},
 		Image: image,
-		Boots: p.booted, Actions: p.done, Requests: p.asked, Cut: p.order, Revive: p.revive, Hang: p.hang,
+		Boots: p.booted, Actions: p.done, Requests: p.Requests, Cut: p.order, Revive: p.Revive, Hang: p.Hang,
 		Left: func() string {
 			switch {
 			case p.lent() != "":
@@ -103,118 +101,51 @@ const (
 	procDetach  = 161
 )
 
-// A line is between driver and daemon. It counts requests, loses them as it is told, and hangs
-// disks on the helper.
+// A line is between driver and daemon. It hangs disks on the helper.
 type line struct {
-	d            *daemon
-	socket       string
-	helper, host string
-	image        string // what a disk on the helper counts as
+	*libvirttest.Line
+	socket string
+	helper string
+	image  string // what a disk on the helper counts as
 
-	mu       sync.Mutex
-	requests []bool
-	actions  int
-	boots    []string
-	disks    string // elements on the helper
-	cut      int    // requests from now; -1: none
-	loss     drivertest.Loss
-	dead     bool
-	hanging  bool
+	mu      sync.Mutex
+	actions int
+	boots   []string
+	disks   string // elements on the helper
 }
 
-func newLine(t *testing.T, d *daemon, helper, host string) *line {
+func newLine(t *testing.T, d *daemon, helper string) *line {
 	t.Helper()
-	p := &line{d: d, helper: helper, host: host, cut: -1, socket: filepath.Join(d.folder(t), "s")}
-	ls, err := net.Listen("unix", p.socket)
-	if err != nil {
+	p := &line{helper: helper, socket: filepath.Join(d.folder(t), "s")}
+	var err error
+	if p.Line, err = libvirttest.NewLine(d.Daemon, p.socket, changes, p.answer); err != nil {
 		t.Fatal(err)
 	}
-	var all sync.WaitGroup
-	all.Go(func() {
-		for {
-			c, err := ls.Accept()
-			if err != nil {
-				return
-			}
-			all.Go(func() { p.serve(c) })
-		}
-	})
-	t.Cleanup(func() { ls.Close(); all.Wait() })
+	t.Cleanup(p.Close)
 	return p
 }
 
-// serve answers one connection until either end closes it or the line is cut.
-func (p *line) serve(client net.Conn) {
-	defer client.Close()
-	server, err := net.Dial("unix", p.d.Socket)
-	if err != nil {
-		return
-	}
-	defer server.Close()
-	for {
-		request, err := readPacket(client)
-		if err != nil {
-			return
-		}
-		loss, ok := p.admit(request)
-		if !ok {
-			_, _ = io.Copy(io.Discard, client) // until the other end gives up
-			return
-		}
-		if loss == drivertest.LostBefore {
-			return
-		}
-		answer, err := p.answer(server, request)
-		if err != nil || loss != "" {
-			return
-		}
-		if _, err := client.Write(answer); err != nil {
-			return
-		}
-	}
-}
-
-// admit counts a request and says how it is lost; ok is false if it is never answered.
-func (p *line) admit(request packet) (loss drivertest.Loss, ok bool) {
-	p.mu.Lock()
-	defer p.mu.Unlock()
-	if p.dead {
-		return drivertest.LostBefore, true
-	}
-	changes := request.changes()
-	p.requests = append(p.requests, changes)
-	if p.cut == 0 {
-		loss = p.loss
-		p.dead = loss == drivertest.Death
-	}
-	p.cut = max(p.cut-1, -1)
-	return loss, !p.hanging
-}
-
 // answer has the request done, by the daemon or here.
-func (p *line) answer(server net.Conn, request packet) (packet, error) {
-	mine := request.domain() == p.helper
-	if mine && (request.proc() == procAttach || request.proc() == procDetach) {
+func (p *line) answer(request packet, ask func() (packet, error)) (packet, error) {
+	mine := domain(request) == p.helper
+	if mine && (request.Proc() == procAttach || request.Proc() == procDetach) {
 		return p.hangDisk(request)
 	}
-	if _, err := server.Write(request); err != nil {
-		return nil, err
-	}
-	answer, err := readPacket(server)
-	if err != nil {
-		return nil, err
+	answer, err := ask()
+	if err != nil || !answer.Fine() {
+		return answer, err
 	}
 	p.mu.Lock()
 	defer p.mu.Unlock()
-	if request.changes() && answer.fine() {
+	if changes(request) {
 		p.actions++
-		if request.proc() == procCreate {
+		if request.Proc() == procCreate {
 			p.boots = append(p.boots, drivertest.Disk)
 		}
 	}
-	if mine && request.proc() == procXML && answer.fine() {
-		text, _ := cutText(answer[packetHead:])
-		answer = answer.with(appendText(nil, strings.Replace(text, "<devices>", "<devices>"+p.disks, 1)))
+	if mine && request.Proc() == procXML {
+		text, _ := cutText(answer[libvirttest.PacketHead:])
+		answer = answer.With(appendText(nil, strings.Replace(text, "<devices>", "<devices>"+p.disks, 1)))
 	}
 	return answer, nil
 }
@@ -223,13 +154,13 @@ func (p *line) answer(server net.Conn, request packet) (packet, error) {
 func (p *line) hangDisk(request packet) (packet, error) {
 	p.mu.Lock()
 	defer p.mu.Unlock()
-	_, rest := cutText(request[packetHead:])
+	_, rest := cutText(request[libvirttest.PacketHead:])
 	element, _ := cutText(rest[lib.UUIDBuflen+4:])
 	element = strings.TrimSpace(element)
 	if err := xml.Unmarshal([]byte(element), new(struct{})); err != nil {
 		return nil, err
 	}
-	if request.proc() == procAttach {
+	if request.Proc() == procAttach {
 		if p.disks != "" {
 			return nil, errors.New("a disk was attached twice")
 		}
@@ -242,40 +173,20 @@ func (p *line) hangDisk(request packet) (packet, error) {
 		p.disks = ""
 	}
 	p.actions++
-	answer := request.with(nil)
-	binary.BigEndian.PutUint32(answer[16:], 1) // a reply
-	return answer, nil
+	return request.Reply(), nil
 }
 
-func (p *line) order(n int, l drivertest.Loss) { p.mu.Lock(); p.cut, p.loss = n, l; p.mu.Unlock() }
-func (p *line) revive()                        { p.mu.Lock(); p.dead = false; p.mu.Unlock() }
-func (p *line) hang()                          { p.mu.Lock(); p.hanging = true; p.mu.Unlock() }
-func (p *line) booted() []string               { p.mu.Lock(); defer p.mu.Unlock(); return p.boots }
-func (p *line) done() int                      { p.mu.Lock(); defer p.mu.Unlock(); return p.actions }
-func (p *line) asked() []bool                  { p.mu.Lock(); defer p.mu.Unlock(); return p.requests }
-func (p *line) lent() string                   { p.mu.Lock(); defer p.mu.Unlock(); return p.disks }
-
-// A packet of libvirt's protocol: its length, six numbers, and what is in it, as XDR.
-type packet []byte
-
-const packetHead = 4 + 6*4
-
-func readPacket(r io.Reader) (packet, error) {
-	head := make([]byte, 4)
-	if _, err := io.ReadFull(r, head); err != nil {
-		return nil, err
-	}
-	b := make([]byte, binary.BigEndian.Uint32(head))
-	copy(b, head)
-	_, err := io.ReadFull(r, b[4:])
-	return b, err
+func (p *line) order(n int, l drivertest.Loss) {
+	p.Cut(n, l == drivertest.LostBefore, l == drivertest.Death)
 }
+func (p *line) booted() []string { p.mu.Lock(); defer p.mu.Unlock(); return p.boots }
+func (p *line) done() int        { p.mu.Lock(); defer p.mu.Unlock(); return p.actions }
+func (p *line) lent() string     { p.mu.Lock(); defer p.mu.Unlock(); return p.disks }
 
-func (p packet) proc() uint32 { return binary.BigEndian.Uint32(p[12:]) }
-func (p packet) fine() bool   { return binary.BigEndian.Uint32(p[24:]) == 0 }
+type packet = libvirttest.Packet
 
-func (p packet) changes() bool {
-	switch p.proc() {
+func changes(p packet) bool {
+	switch p.Proc() {
 	case procCreate, procDestroy, procDefine, procAttach, procDetach:
 		return true
 	}
@@ -283,20 +194,13 @@ func (p packet) changes() bool {
 }
 
 // domain is the domain that a request is about, where it begins with one.
-func (p packet) domain() string {
-	switch p.proc() {
+func domain(p packet) string {
+	switch p.Proc() {
 	case procXML, procAttach, procDetach:
-		name, _ := cutText(p[packetHead:])
+		name, _ := cutText(p[libvirttest.PacketHead:])
 		return name
 	}
 	return ""
-}
-
-// with returns the packet with another content.
-func (p packet) with(content []byte) packet {
-	b := append(bytes.Clone(p[:packetHead]), content...)
-	binary.BigEndian.PutUint32(b, uint32(len(b)))
-	return b
 }
 
 func cutText(b []byte) (text string, rest []byte) {

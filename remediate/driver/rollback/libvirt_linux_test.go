@@ -1,10 +1,6 @@
 package rollback_test
 
 import (
-	"encoding/binary"
-	"fmt"
-	"io"
-	"net"
 	"net/url"
 	"path/filepath"
 	"sync"
@@ -41,7 +37,7 @@ func TestLibvirt(t *testing.T) {
 			backs:     func() int { return p.fine(procRevert) }, starts: func() int { return p.fine(procCreate) }}
 		m.start()
 		patient := m.patient(t, "libvirt-rollback")
-		patient.Requests, patient.Cut, patient.Revive, patient.Hang = p.asked, p.order, p.revive, p.hang
+		patient.Requests, patient.Cut, patient.Revive, patient.Hang = p.Requests, p.order, p.Revive, p.Hang
 		return patient
 	})
 	remove(t, l, *last)
@@ -55,124 +51,45 @@ const (
 	procDestroy  = 234
 )
 
-// A line is between driver and daemon. It counts requests, and loses them as it is told.
+// A line is between driver and daemon. It counts what went well.
 type line struct {
-	d      *libvirttest.Daemon
+	*libvirttest.Line
 	socket string
 
-	mu       sync.Mutex
-	requests []bool
-	well     map[uint32]int // what went well, by procedure
-	cut      int            // requests from now; -1: none
-	loss     drivertest.Loss
-	dead     bool
-	hanging  bool
+	mu   sync.Mutex
+	well map[uint32]int // by procedure
 }
 
 func newLine(t *testing.T, d *libvirttest.Daemon) *line {
 	t.Helper()
-	p := &line{d: d, cut: -1, well: map[uint32]int{}, socket: filepath.Join(folder(t, d), "s")}
-	ls, err := net.Listen("unix", p.socket)
-	if err != nil {
+	p := &line{well: map[uint32]int{}, socket: filepath.Join(folder(t, d), "s")}
+	var err error
+	if p.Line, err = libvirttest.NewLine(d, p.socket, changes, p.answer); err != nil {
 		t.Fatal(err)
 	}
-	var all sync.WaitGroup
-	all.Go(func() {
-		for {
-			c, err := ls.Accept()
-			if err != nil {
-				return
-			}
-			all.Go(func() { p.serve(c) })
-		}
-	})
-	t.Cleanup(func() { ls.Close(); all.Wait() })
+	t.Cleanup(p.Close)
 	return p
 }
 
-// serve answers one connection until either end closes it or the line is cut.
-func (p *line) serve(client net.Conn) {
-	defer client.Close()
-	server, err := net.Dial("unix", p.d.Socket)
-	if err != nil {
-		return
+func (p *line) answer(request libvirttest.Packet, ask func() (libvirttest.Packet, error)) (libvirttest.Packet, error) {
+	answer, err := ask()
+	if err == nil && answer.Fine() {
+		p.mu.Lock()
+		p.well[request.Proc()]++
+		p.mu.Unlock()
 	}
-	defer server.Close()
-	for {
-		request, err := readPacket(client)
-		if err != nil {
-			return
-		}
-		loss, ok := p.admit(request)
-		if !ok {
-			_, _ = io.Copy(io.Discard, client) // until the other end gives up
-			return
-		}
-		if loss == drivertest.LostBefore {
-			return
-		}
-		if _, err := server.Write(request); err != nil {
-			return
-		}
-		answer, err := readPacket(server)
-		if err != nil {
-			return
-		}
-		if binary.BigEndian.Uint32(answer[24:]) == 0 {
-			p.mu.Lock()
-			p.well[proc(request)]++
-			p.mu.Unlock()
-		}
-		if loss != "" {
-			return
-		}
-		if _, err := client.Write(answer); err != nil {
-			return
-		}
-	}
+	return answer, err
 }
 
-// admit counts a request and says how it is lost; ok is false if it is never answered.
-func (p *line) admit(request []byte) (loss drivertest.Loss, ok bool) {
-	p.mu.Lock()
-	defer p.mu.Unlock()
-	if p.dead {
-		return drivertest.LostBefore, true
-	}
-	changes := false
-	switch proc(request) {
+func changes(p libvirttest.Packet) bool {
+	switch p.Proc() {
 	case procCreate, procSnapshot, procRevert, procDestroy:
-		changes = true
+		return true
 	}
-	p.requests = append(p.requests, changes)
-	if p.cut == 0 {
-		loss = p.loss
-		p.dead = loss == drivertest.Death
-	}
-	p.cut = max(p.cut-1, -1)
-	return loss, !p.hanging
+	return false
 }
 
-// readPacket reads one of libvirt's protocol: its length, six numbers, and what is in it.
-func readPacket(r io.Reader) ([]byte, error) {
-	head := make([]byte, 4)
-	if _, err := io.ReadFull(r, head); err != nil {
-		return nil, err
-	}
-	n := binary.BigEndian.Uint32(head)
-	if n < 28 {
-		return nil, fmt.Errorf("a packet of %d bytes", n)
-	}
-	b := make([]byte, n)
-	copy(b, head)
-	_, err := io.ReadFull(r, b[4:])
-	return b, err
+func (p *line) order(n int, l drivertest.Loss) {
+	p.Cut(n, l == drivertest.LostBefore, l == drivertest.Death)
 }
-
-func proc(packet []byte) uint32 { return binary.BigEndian.Uint32(packet[12:]) }
-
-func (p *line) order(n int, l drivertest.Loss) { p.mu.Lock(); p.cut, p.loss = n, l; p.mu.Unlock() }
-func (p *line) revive()                        { p.mu.Lock(); p.dead = false; p.mu.Unlock() }
-func (p *line) hang()                          { p.mu.Lock(); p.hanging = true; p.mu.Unlock() }
-func (p *line) asked() []bool                  { p.mu.Lock(); defer p.mu.Unlock(); return p.requests }
-func (p *line) fine(proc uint32) int           { p.mu.Lock(); defer p.mu.Unlock(); return p.well[proc] }
+func (p *line) fine(proc uint32) int { p.mu.Lock(); defer p.mu.Unlock(); return p.well[proc] }
