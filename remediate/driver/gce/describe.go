@@ -16,9 +16,10 @@ import (
 
 // Describe implements swap.Instance.
 func (in *instance) Describe(context.Context) (swap.Slot, error) {
-	if err := in.read(); err != nil {
+	if err := in.view(); err != nil {
 		return swap.Slot{}, err
 	}
+	in.fresh = true
 	s, err := in.describe()
 	if err != nil {
 		return s, fmt.Errorf("the disk of instance %s is not swapped: %w", in.at, err)

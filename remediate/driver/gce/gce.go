@@ -96,6 +96,7 @@ func (p *platform) Reach(ctx context.Context, t remediate.Target) (swap.Instance
 	if err := in.read(); err != nil {
 		return nil, err
 	}
+	in.fresh = true
 	return in, nil
 }
 
@@ -106,7 +107,20 @@ type instance struct {
 	opt   Options
 	group string // of the host, in the inventory
 
-	now api.Instance // as it was read last
+	now   api.Instance  // as it was read last
+	fresh bool          // nothing was done since
+	held  *disk         // of the entry, as the last look saw it, if it did
+	by    *api.Instance // what had it then
+	ended bool          // what was done last was a change of the instance, which has ended
+}
+
+// view reads the instance, unless it was read just now.
+func (in *instance) view() error {
+	if in.fresh {
+		in.fresh = false
+		return nil
+	}
+	return in.read()
 }
 
 // read asks how the instance stands.
@@ -138,7 +152,10 @@ var powers = map[string]swap.Power{
 
 // Look implements swap.Instance.
 func (in *instance) Look(_ context.Context, e swap.Entry) (swap.State, error) {
-	if err := in.read(); err != nil {
+	if e.Number > 0 && !in.ended { // what another process began may have ended since
+		in.fresh = false
+	}
+	if err := in.view(); err != nil {
 		return swap.State{}, err
 	}
 	power, known := powers[in.now.Status]
@@ -152,8 +169,8 @@ func (in *instance) Look(_ context.Context, e swap.Entry) (swap.State, error) {
 	if err := in.where(e, &s); err != nil {
 		return s, err
 	}
-	if s.Volume == swap.Own && s.Power == swap.Off || s.Volume == swap.Free {
-		busy, err := in.busy()
+	if !in.ended && (s.Volume == swap.Own && s.Power == swap.Off || s.Volume == swap.Free) {
+		busy, err := in.busy() // another process may have begun it
 		if err != nil {
 			return s, err
 		}
@@ -170,6 +187,7 @@ func (in *instance) Look(_ context.Context, e swap.Entry) (swap.State, error) {
 // where finds the disk of an entry. Instance and disk each say what they know of the other, and
 // not at the same moment: while they do not agree it is on its way.
 func (in *instance) where(e swap.Entry, s *swap.State) error {
+	in.held, in.by = nil, nil
 	if hung(&in.now, e.Slot.Volume) != nil {
 		return nil
 	}
@@ -177,6 +195,7 @@ func (in *instance) where(e swap.Entry, s *swap.State) error {
 	if err != nil {
 		return err
 	}
+	in.held = &d
 	if len(d.Users) == 0 {
 		s.Volume = swap.Free
 		return nil
@@ -190,6 +209,7 @@ func (in *instance) where(e swap.Entry, s *swap.State) error {
 	if err := in.get(api.Partial(d.Users[0]), &user); err != nil {
 		return in.say("cannot read instance "+s.On, err)
 	}
+	in.by = &user
 	switch k := hung(&user, e.Slot.Volume); {
 	case k == nil:
 		s.Volume = swap.Moving
@@ -237,6 +257,14 @@ func (in *instance) disk(e swap.Entry) (d disk, err error) {
 		err = fmt.Errorf("disk %s is not the one that was taken off %s (its id is %s, and was %s): look who made it anew", e.Slot.Volume, in.at, d.ID, was.Disk)
 	}
 	return d, err
+}
+
+// lastDisk is the disk of an entry as the look before this step saw it.
+func (in *instance) lastDisk(e swap.Entry) (disk, error) {
+	if in.held != nil {
+		return *in.held, nil
+	}
+	return in.disk(e)
 }
 
 // A detail is how the boot disk hangs on its instance.

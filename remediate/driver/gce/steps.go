@@ -18,6 +18,14 @@ import (
 
 // Do implements swap.Instance. It returns when a step is done.
 func (in *instance) Do(_ context.Context, step swap.Step, e swap.Entry, helper string) error {
+	in.fresh, in.ended = false, false
+	err := in.do(step, e, helper)
+	in.held, in.by = nil, nil
+	in.ended = err == nil && (step == swap.Stop || step == swap.Release || step == swap.Return)
+	return err
+}
+
+func (in *instance) do(step swap.Step, e swap.Entry, helper string) error {
 	switch step {
 	case swap.Stop:
 		// Windows does not answer, and is not given the minutes that it may have to end.
@@ -85,7 +93,7 @@ type attachment struct {
 // lend hangs the disk on the helper, by the interface that the helper's machine type has. It is
 // not deleted with the helper.
 func (in *instance) lend(e swap.Entry, helper string) error {
-	d, err := in.disk(e)
+	d, err := in.lastDisk(e)
 	if err != nil {
 		return err
 	}
@@ -95,14 +103,16 @@ func (in *instance) lend(e swap.Entry, helper string) error {
 
 func (in *instance) recover(e swap.Entry, helper string) error {
 	var h api.Instance
-	if err := in.get(in.at.in("instances", helper), &h); err != nil {
+	if in.by != nil && in.by.Name == helper {
+		h = *in.by
+	} else if err := in.get(in.at.in("instances", helper), &h); err != nil {
 		return in.say("cannot read the helper "+helper, err)
 	}
 	k := hung(&h, e.Slot.Volume)
 	if k == nil || !strings.HasPrefix(k.DeviceName, markPrefix) {
 		return nil
 	}
-	d, err := in.disk(e)
+	d, err := in.lastDisk(e)
 	if err != nil {
 		return err
 	}
@@ -116,7 +126,7 @@ func (in *instance) giveBack(e swap.Entry) error {
 	if err != nil {
 		return err
 	}
-	d, err := in.disk(e)
+	d, err := in.lastDisk(e)
 	if err != nil {
 		return err
 	}
@@ -131,7 +141,9 @@ func (in *instance) giveBack(e swap.Entry) error {
 	if hung(&in.now, e.Slot.Volume) == nil {
 		return nil // not shown yet: Look waits for it, and the start looks how it hangs
 	}
-	return in.asItWas(e)
+	err = in.asItWas(e)
+	in.fresh = err == nil
+	return err
 }
 
 // asItWas makes sure that the disk hangs as its slot says. Whether it is deleted with the

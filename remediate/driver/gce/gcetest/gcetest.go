@@ -30,6 +30,7 @@ type Server struct {
 	disks     map[string]Object // by link from projects/ on
 	snapshots map[string]Object
 	ops       []*operation
+	live      []*operation // those of them that disks do not show yet
 	byRequest map[string]*operation
 	events    []string
 	actions   int

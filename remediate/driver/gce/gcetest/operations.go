@@ -35,28 +35,35 @@ func (o *operation) show() Object {
 
 // tick lets time pass.
 func (s *Server) tick() {
-	for _, op := range s.ops {
+	ended := false
+	s.live = slices.DeleteFunc(s.live, func(op *operation) bool {
 		if op.left > 0 {
 			if op.left--; op.left == 0 {
 				op.code = op.effect()
 			}
-		} else if op.left == 0 { // what it did shows on disks too
-			op.left = -1
-			s.settle()
+			return false
 		}
+		op.left, ended = -1, true
+		return true
+	})
+	if ended { // what they did shows on disks too
+		s.settle()
 	}
 }
 
 // settle has the disks say who uses them.
 func (s *Server) settle() {
-	for link, d := range s.disks {
-		var users []any
-		for _, i := range s.instances {
-			if hung(i, link) != nil {
-				users = append(users, i["selfLink"])
+	users := map[string][]any{} // by disk
+	for _, i := range s.instances {
+		for _, k := range i["disks"].([]any) {
+			if source, ok := k.(Object)["source"].(string); ok {
+				source = source[strings.Index(source, "projects/"):]
+				users[source] = append(users[source], i["selfLink"])
 			}
 		}
-		d["users"] = users
+	}
+	for link, d := range s.disks {
+		d["users"] = users[link]
 	}
 }
 
@@ -89,7 +96,7 @@ func (s *Server) listOperations(r *http.Request) (any, *refusal) {
 		return nil, &refusal{400, "invalid", "Invalid value for field 'filter'"}
 	}
 	items := []any{}
-	for _, op := range s.ops {
+	for _, op := range s.live {
 		if op.target == target && !op.done() {
 			items = append(items, op.show())
 		}
@@ -108,7 +115,7 @@ func hung(i Object, link string) Object {
 
 // begin checks a request and returns what its operation does at its end.
 func (s *Server) begin(r *http.Request, zone string, on Object, method string) (func() string, *refusal) {
-	for _, op := range s.ops { // one change of an instance at a time: resourceNotReady
+	for _, op := range s.live { // one change of an instance at a time: resourceNotReady
 		if op.target == on["selfLink"] && !op.done() {
 			return nil, &refusal{400, "resourceNotReady", fmt.Sprintf("The resource '%s' is not ready", on["name"])}
 		}

@@ -114,8 +114,11 @@ func (s *Server) route(r *http.Request, p []string) (any, *refusal) {
 
 // instance returns one by its name or its id.
 func (s *Server) instance(zone, name string) Object {
+	if i := s.instances[zone+"/"+name]; i != nil {
+		return i
+	}
 	for key, i := range s.instances {
-		if key == zone+"/"+name || strings.HasPrefix(key, zone+"/") && i["id"] == name {
+		if i["id"] == name && strings.HasPrefix(key, zone+"/") {
 			return i
 		}
 	}
@@ -174,7 +177,7 @@ func (s *Server) change(r *http.Request, zone string, on Object, method, full st
 			return code
 		}
 	}
-	s.ops = append(s.ops, op)
+	s.ops, s.live = append(s.ops, op), append(s.live, op)
 	if id != "" {
 		s.byRequest[id] = op
 	}
