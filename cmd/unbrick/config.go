@@ -65,10 +65,11 @@ type config struct {
 	Calendar calendarConfig `yaml:"calendar"` // when sites open
 	Schedule scheduleConfig `yaml:"schedule"` // who and what there is, for the plan
 
-	places places           // what calendar says
-	unused []inventory.Host // of the fleet that was read: not in use
-	down   map[string]error // sources that were found not to answer, by name
-	pins   string           // state that remembers certificates, if it is another one
+	places   places           // what calendar says
+	unused   []inventory.Host // of the fleet that was read: not in use
+	unpicked []string         // of the fleet that was read: names of those that do not fit --only
+	down     map[string]error // sources that were found not to answer, by name
+	pins     string           // state that remembers certificates, if it is another one
 }
 
 type rescueConfig struct {

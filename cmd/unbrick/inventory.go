@@ -89,7 +89,8 @@ func load(c *cli.Context, cfg *config, keep bool) (*inventory.Fleet, error) {
 	if len(fleet.Hosts) == 0 {
 		return nil, usage("unbrick inventory list shows them", "no host of the inventory is in use")
 	}
-	return fleet, only(fleet, c.String("only"))
+	cfg.unpicked, err = only(fleet, c.String("only"))
+	return fleet, err
 }
 
 // sayOut says how many hosts are never touched.
@@ -172,24 +173,26 @@ func loaded(c *cli.Context, fleet *inventory.Fleet, err error) error {
 	return nil
 }
 
-// only leaves the hosts that fit the selector. The digest of the fleet stays that of the
+// only leaves the hosts that fit the selector, and returns the names of the others. The digest of the fleet stays that of the
 // whole file: the same file with another selector is the same run with more hosts.
-func only(fleet *inventory.Fleet, selector string) error {
+func only(fleet *inventory.Fleet, selector string) (others []string, err error) {
 	sel, err := parseOnly(selector)
 	if sel == nil {
-		return err
+		return nil, err
 	}
 	kept := fleet.Hosts[:0]
 	for _, h := range fleet.Hosts {
 		if sel.Match(h) {
 			kept = append(kept, h)
+		} else {
+			others = append(others, h.Name)
 		}
 	}
 	if len(kept) == 0 {
-		return usage("see the names and sites with unbrick plan", "no host fits --only %q", selector)
+		return nil, usage("see the names and sites with unbrick plan", "no host fits --only %q", selector)
 	}
 	fleet.Hosts = kept
-	return nil
+	return others, nil
 }
 
 // parseOnly reads --only; nil if it is empty.

@@ -42,7 +42,7 @@ func inventoryList(c *cli.Context) error {
 	if err != nil {
 		return err
 	}
-	if err := only(fleet, c.String("only")); err != nil {
+	if _, err := only(fleet, c.String("only")); err != nil {
 		return err
 	}
 	if c.Bool("json") {
@@ -162,7 +162,7 @@ func inventoryExport(c *cli.Context) error {
 	if err != nil {
 		return err
 	}
-	if err := only(fleet, c.String("only")); err != nil {
+	if _, err := only(fleet, c.String("only")); err != nil {
 		return err
 	}
 	r := exportReport{File: name, Hosts: len(fleet.Hosts)}

@@ -42,7 +42,7 @@ func (k *kit) begin(ctx context.Context, c *cli.Context, fleet *inventory.Fleet,
 	if !errors.As(err, &other) || id != "" || !bytes.Equal(other.Have.Source, r.Source) || !bytes.Equal(other.Have.Options, r.Options) || len(k.cfg.Sources) == 0 {
 		return got, hinted(err, "--state names another place for another run")
 	}
-	done, err := k.store.Refresh(ctx, other.Have.ID, r.FleetDigest, both(order(fleet, time.Now()), unused(k.cfg.unused)))
+	done, err := k.store.Refresh(ctx, other.Have.ID, r.FleetDigest, both(order(fleet, time.Now()), unused(k.cfg.unused)), slices.Values(k.cfg.unpicked))
 	if err != nil {
 		return got, err
 	}
@@ -105,6 +105,7 @@ func refreshStore(ctx context.Context, cfg *config, store *engine.Store, fleet *
 	}
 	picked := &inventory.Fleet{Summary: fleet.Summary}
 	var out []inventory.Host
+	var others []string
 	sel, err := parseOnly(*o.Only)
 	if err != nil {
 		return nil, err
@@ -118,9 +119,11 @@ func refreshStore(ctx context.Context, cfg *config, store *engine.Store, fleet *
 			out = append(out, h)
 		case sel == nil || sel.Match(h):
 			picked.Hosts = append(picked.Hosts, h)
+		default:
+			others = append(others, h.Name)
 		}
 	}
-	done, err := store.Refresh(ctx, run.ID, digest(picked, *o.Only), both(order(picked, time.Now()), unused(out)))
+	done, err := store.Refresh(ctx, run.ID, digest(picked, *o.Only), both(order(picked, time.Now()), unused(out)), slices.Values(others))
 	return &refreshReport{Run: run.ID, Refreshed: done}, err
 }
 
@@ -144,6 +147,7 @@ func (r refreshReport) lines() (lines []string) {
 	say(r.Begun, shownProblems, "have changed and are in treatment: they go on as they were")
 	say(r.Unused, shownProblems, "are no longer in use: they are skipped")
 	say(r.Gone, shownProblems, "are gone from the inventory: they stay in the run")
+	say(r.Unpicked, shownProblems, "no longer fit --only: they stay in the run")
 	var renamed []string
 	for old, now := range r.Renamed {
 		renamed = append(renamed, old+" (now "+now+")")

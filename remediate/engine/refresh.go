@@ -25,24 +25,29 @@ type Refreshed struct {
 	// Gone are those that the fleet no longer has. They stay in the run: that a source does not
 	// know a host any more does not mean that it is well.
 	Gone []string `json:"gone"`
-	// Renamed are those that the fleet has under another name, by serial number, UUID or a way in:
-	// they stay under the one that they had. The names of now, by those.
+	// Renamed are those that the fleet has under another name alone, by serial number, UUID or a
+	// way in: they stay under the one that they had. The names of now, by those.
 	Renamed map[string]string `json:"renamed"`
+	// Unpicked are those that the fleet has and that the run's selection no longer takes: they stay
+	// in the run, as Gone do.
+	Unpicked []string `json:"unpicked"`
 }
 
 // Refresh takes a fleet that was read again, with its digest, into a run, which may be going on
 // in any process. Hosts that are new are added, what has changed of hosts that were not begun
 // takes effect, and no host is taken out. Of hosts that are not in use only those are looked at
-// which the run has. Cut off, it may be called again. The empty run is the latest.
-func (s *Store) Refresh(ctx context.Context, run, digest string, hosts iter.Seq[Planned]) (Refreshed, error) {
+// which the run has. Others are the names of the hosts that the fleet has beside those. Cut off, it
+// may be called again. The empty run is the latest.
+func (s *Store) Refresh(ctx context.Context, run, digest string, hosts iter.Seq[Planned], others iter.Seq[string]) (Refreshed, error) {
 	r, err := s.Run(ctx, run)
 	if err != nil {
 		return Refreshed{}, err
 	}
 	f := &refresh{store: s, run: r, seed: maphash.MakeSeed(), names: map[uint64]int{}, ids: map[uint64]int{},
-		done: Refreshed{Added: []string{}, Changed: []string{}, Begun: []string{}, Unused: []string{}, Gone: []string{}, Renamed: map[string]string{}}}
+		done: Refreshed{Added: []string{}, Changed: []string{}, Begun: []string{}, Unused: []string{}, Gone: []string{}, Renamed: map[string]string{}, Unpicked: []string{}}}
 	err = f.known(ctx)
 	if err == nil {
+		f.pass(others)
 		err = f.all(ctx, hosts)
 	}
 	if err == nil {
@@ -61,32 +66,40 @@ type refresh struct {
 	seed  maphash.Seed
 	hosts []refreshHost
 	names map[uint64]int // of hosts
-	ids   map[uint64]int
-	todo  []Planned // to be stored in one transaction
+	ids   map[uint64]int // of hosts, -1 if several have one
+	rest  []Planned      // under names that the run does not have
+	todo  []Planned      // to be stored in one transaction
 	done  Refreshed
 }
 
 type refreshHost struct {
 	name string
 	sum  uint64 // of what is known of it
-	seen bool
+	seen bool   // the fleet has it
+
+	serial, uuid uint64 // 0 if it has none
 }
 
 func (f *refresh) hash(kind, text string) uint64 {
 	return maphash.String(f.seed, kind+"\x00"+strings.ToLower(text))
 }
 
-// keys are what a machine is recognised by, whatever it is called: two treatments of one machine
-// would restart it under each other.
-func (f *refresh) keys(h *inventory.Host) (keys []uint64) {
+// numbers are the serial number and UUID of a machine, 0 where it has none.
+func (f *refresh) numbers(h *inventory.Host) (serial, uuid uint64) {
 	if h.Serial != "" {
-		keys = append(keys, f.hash("serial", h.Serial))
+		serial = f.hash("serial", h.Serial)
 	}
 	if h.UUID != "" {
-		keys = append(keys, f.hash("uuid", h.UUID))
+		uuid = f.hash("uuid", h.UUID)
 	}
+	return serial, uuid
+}
+
+// ways are the ways to one machine alone.
+func (f *refresh) ways(h *inventory.Host) (keys []uint64) {
 	for _, r := range h.Routes {
-		if r.Driver != remediate.Manual { // one technician stands for many hosts
+		word := r.Address == "auto" || r.Address == "yes" // for another of the host's ways
+		if r.Driver != remediate.Manual && !word {        // one technician stands for many hosts
 			keys = append(keys, f.hash(r.Driver, r.Address))
 		}
 	}
@@ -125,10 +138,16 @@ func (f *refresh) known(ctx context.Context) error {
 				return err
 			}
 			i := len(f.hosts)
-			f.hosts = append(f.hosts, refreshHost{name: after, sum: f.sum(&h)})
+			one := refreshHost{name: after, sum: f.sum(&h)}
+			one.serial, one.uuid = f.numbers(&h)
+			f.hosts = append(f.hosts, one)
 			f.names[f.hash("name", after)] = i
-			for _, k := range f.keys(&h) {
-				f.ids[k] = i
+			for _, k := range append(f.ways(&h), one.serial, one.uuid) {
+				if was, ok := f.ids[k]; ok && was != i {
+					f.ids[k] = -1
+				} else {
+					f.ids[k] = i
+				}
 			}
 		}
 		if err := rows.Close(); err != nil {
@@ -141,42 +160,90 @@ func (f *refresh) known(ctx context.Context) error {
 // refreshAtOnce is how many hosts are stored in one transaction.
 const refreshAtOnce = 500
 
-// all goes through the hosts of now.
+// pass notes the hosts of the run that the fleet has, and that are not picked any more.
+func (f *refresh) pass(others iter.Seq[string]) {
+	for name := range others {
+		if i, ok := f.names[f.hash("name", name)]; ok {
+			f.hosts[i].seen = true
+			f.done.Unpicked = append(f.done.Unpicked, f.hosts[i].name)
+		}
+	}
+}
+
+// all goes through the hosts of now. Only when every name was heard is it known which hosts of
+// the run have none any more: those alone may be called something else now. What another host of
+// the run has taken over, a BMC's address for instance, makes nobody that host.
 func (f *refresh) all(ctx context.Context, hosts iter.Seq[Planned]) error {
 	for p := range hosts {
-		if !f.differs(&p) {
-			continue
+		if err := f.take(ctx, p, f.named(&p)); err != nil {
+			return err
 		}
-		if f.todo = append(f.todo, p); len(f.todo) == refreshAtOnce {
-			if err := f.flush(ctx); err != nil {
-				return err
-			}
+	}
+	for _, p := range f.rest {
+		if err := f.take(ctx, p, f.differs(&p)); err != nil {
+			return err
 		}
 	}
 	return f.flush(ctx)
 }
 
-// differs says whether there is something to store of a host.
-func (f *refresh) differs(p *Planned) bool {
+// take puts a host by if there is something to store of it.
+func (f *refresh) take(ctx context.Context, p Planned, store bool) error {
+	if !store {
+		return nil
+	}
+	if f.todo = append(f.todo, p); len(f.todo) < refreshAtOnce {
+		return nil
+	}
+	return f.flush(ctx)
+}
+
+// named says whether there is something to store of a host whose name the run has. Others are
+// put by for later.
+func (f *refresh) named(p *Planned) bool {
 	i, ok := f.names[f.hash("name", p.Host.Name)]
 	if !ok {
-		for _, k := range f.keys(&p.Host) {
-			if i, ok := f.ids[k]; ok {
-				f.done.Renamed[f.hosts[i].name] = p.Host.Name
-				f.hosts[i].seen = true
-				return false
-			}
-		}
-		if p.Host.State != "" {
-			return false
-		}
-		f.names[f.hash("name", p.Host.Name)] = len(f.hosts)
-		f.hosts = append(f.hosts, refreshHost{name: p.Host.Name, seen: true})
-		return true
+		f.rest = append(f.rest, *p)
+		return false
 	}
 	f.hosts[i].seen = true
 	p.Host.Name = f.hosts[i].name // in the case that the run has
 	return f.sum(&p.Host) != f.hosts[i].sum
+}
+
+// differs says whether there is something to store of a host whose name the run does not have. One
+// that the run has under another name stays there, unless it is no longer in use.
+func (f *refresh) differs(p *Planned) bool {
+	i, sure, ok := f.formerly(&p.Host)
+	switch {
+	case ok:
+		f.done.Renamed[f.hosts[i].name] = p.Host.Name
+		f.hosts[i].seen = true
+		p.Host.Name = f.hosts[i].name
+		return sure && p.Host.State != ""
+	case p.Host.State != "":
+		return false
+	}
+	f.names[f.hash("name", p.Host.Name)] = len(f.hosts)
+	f.hosts = append(f.hosts, refreshHost{name: p.Host.Name, seen: true})
+	return true
+}
+
+// formerly returns the host of the run that a host is, which no host of the fleet has the name of.
+// It is sure by serial number or UUID, and not by a way alone. Nobody is it whose serial number or
+// UUID is another one.
+func (f *refresh) formerly(h *inventory.Host) (i int, sure, ok bool) {
+	serial, uuid := f.numbers(h)
+	differ := func(a, b uint64) bool { return a != 0 && b != 0 && a != b }
+	try := func(k uint64) bool {
+		i, ok = f.ids[k]
+		ok = ok && k != 0 && i >= 0 && !f.hosts[i].seen && !differ(serial, f.hosts[i].serial) && !differ(uuid, f.hosts[i].uuid)
+		return ok
+	}
+	if try(serial) || try(uuid) {
+		return i, true, true
+	}
+	return i, false, slices.ContainsFunc(f.ways(h), try)
 }
 
 // flush stores what was put by.
@@ -210,15 +277,21 @@ func (f *refresh) flush(ctx context.Context) error {
 }
 
 // untouched is the condition that nothing was done to a host, and nobody has said anything of it.
-const untouched = `state = 'todo' AND attempt = 0 AND touched = 0 AND entered = '' AND parked = '' AND notes = '' AND climb = '' AND cancel = ''`
+// It may have been begun and given back before it was entered.
+const untouched = `state = 'todo' AND touched = 0 AND entered = '' AND repaired = '' AND parked = '' AND notes = '' AND cancel = ''`
 
 // put stores one host, as far as how it stands allows.
 func (f *refresh) put(ctx context.Context, tx *sql.Tx, p Planned, one *Refreshed) error {
-	var state, entered, site string
-	var order int
+	var state, entered, site, climb string
+	var order, attempt, lost int
+	var started int64
 	var free bool
-	err := tx.QueryRowContext(ctx, `SELECT state, entered, site, ord, CASE WHEN `+untouched+` THEN 1 ELSE 0 END FROM hosts
-		WHERE run = $1 AND host = $2`, f.run.ID, p.Host.Name).Scan(&state, &entered, &site, &order, &free)
+	err := tx.QueryRowContext(ctx, `SELECT state, entered, site, ord, attempt, lost, started, climb, CASE WHEN `+untouched+` THEN 1 ELSE 0 END FROM hosts
+		WHERE run = $1 AND host = $2`, f.run.ID, p.Host.Name).Scan(&state, &entered, &site, &order, &attempt, &lost, &started, &climb, &free)
+	if free && climb != "" {
+		var on remediate.Climb
+		free = json.Unmarshal([]byte(climb), &on) == nil && !on.Owed()
+	}
 	switch {
 	case err == sql.ErrNoRows:
 		one.Added = append(one.Added, p.Host.Name)
@@ -239,7 +312,13 @@ func (f *refresh) put(ctx context.Context, tx *sql.Tx, p Planned, one *Refreshed
 		if _, err := tx.ExecContext(ctx, `UPDATE sites SET todo = todo - 1 WHERE run = $1 AND site = $2`, f.run.ID, site); err != nil {
 			return err
 		}
-		return f.insert(ctx, tx, p)
+		if err := f.insert(ctx, tx, p); err != nil || attempt == 0 {
+			return err
+		}
+		// Attempts go on from where they were: there are workflows of their numbers.
+		_, err := tx.ExecContext(ctx, `UPDATE hosts SET attempt = $1, lost = $2, started = $3 WHERE run = $4 AND host = $5`,
+			attempt, lost, started, f.run.ID, p.Host.Name)
+		return err
 	case state == "done" && entered == "" && site == p.Host.Site: // for whoever has it treated again
 		one.Changed = append(one.Changed, p.Host.Name)
 		data, err := json.Marshal(p.Host)
@@ -292,7 +371,7 @@ func (f *refresh) end(ctx context.Context, digest string) error {
 			f.done.Gone = append(f.done.Gone, h.name)
 		}
 	}
-	for _, names := range []*[]string{&f.done.Added, &f.done.Changed, &f.done.Begun, &f.done.Unused, &f.done.Gone} {
+	for _, names := range []*[]string{&f.done.Added, &f.done.Changed, &f.done.Begun, &f.done.Unused, &f.done.Gone, &f.done.Unpicked} {
 		slices.Sort(*names)
 	}
 	return f.store.tx(ctx, func(tx *sql.Tx) error {
