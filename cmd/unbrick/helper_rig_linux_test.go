@@ -23,6 +23,7 @@ import (
 	"unbrick/remediate/driver/ec2/ec2test"
 	"unbrick/remediate/engine"
 	"unbrick/remediate/lab/testenv"
+	"unbrick/remediate/lab/testenv/ports"
 	"unbrick/remediate/rescue"
 	"unbrick/remediate/rescue/image"
 	"unbrick/remediate/rescue/wire"
@@ -56,20 +57,11 @@ func newEnrolRig(t *testing.T) *enrolRig {
 	r.env = []string{"AWS_ACCESS_KEY_ID=" + r.fake.Key, "AWS_SECRET_ACCESS_KEY=" + r.fake.Secret, "AWS_EC2_METADATA_DISABLED=true",
 		"AWS_CONFIG_FILE=" + r.dir + "/none", "AWS_SHARED_CREDENTIALS_FILE=" + r.dir + "/none"}
 	r.writeImage()
-	r.listen = freeAddress(t)
+	r.listen = ports.ForTest(t, ports.TCP).Address()
 	config := fmt.Sprintf("state: unbrick.db\nimage: image\nrescue: {dir: rescue, listen: %q, image_listen: \"127.0.0.1:0\"}\n"+
 		"swap: {helpers: [unbrick-helper], every: 10ms, ec2: {region: ap-southeast-2, endpoint: %q}}\n", r.listen, server.URL)
 	r.write("unbrick.yaml", []byte(config))
 	return r
-}
-
-func freeAddress(t *testing.T) string {
-	l, err := net.Listen("tcp", "127.0.0.1:0")
-	if err != nil {
-		t.Fatal(err)
-	}
-	defer l.Close()
-	return l.Addr().String()
 }
 
 func (r *enrolRig) write(name string, b []byte) {

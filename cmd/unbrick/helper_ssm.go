@@ -39,6 +39,22 @@ type enrolment struct {
 	err      error
 }
 
+// ssmAlone refuses flags that go with the other way to make a helper.
+func ssmAlone(c *cli.Context) error {
+	with, without := []string{"region", "renew"}, []string{"out", "config-out"}
+	for _, name := range with {
+		if c.IsSet(name) && !c.Bool("ssm") {
+			return usage("unbrick image helper --help shows an example", "--%s goes with --ssm", name)
+		}
+	}
+	for _, name := range without {
+		if c.IsSet(name) && c.Bool("ssm") {
+			return usage("with --ssm the credential goes to the helper alone", "--%s does not go with --ssm", name)
+		}
+	}
+	return nil
+}
+
 // enrolHelpers makes helpers on EC2 work, by Systems Manager.
 func enrolHelpers(c *cli.Context, cfg *config, store *engine.Store, helpers *rescue.Helpers) error {
 	sum, err := agentSum(cfg.Image)

@@ -72,6 +72,7 @@ func TestHelperEnrols(t *testing.T) {
 		}
 	}
 	r.must(exitUsage, []string{"i-nobody: no such helper"}, "i-nobody")
+	r.must(exitUsage, []string{"--config-out does not go with --ssm"}, "--config-out", "x")
 }
 
 // TestHelperRobbed: somebody is faster with the token. The helper's failure says so, and what the

@@ -65,6 +65,9 @@ func imageHelper(c *cli.Context) error {
 	if ids := c.StringSlice("revoke"); len(ids) > 0 {
 		return revokeHelpers(c, helpers, ids)
 	}
+	if err := ssmAlone(c); err != nil {
+		return err
+	}
 	if c.Bool("ssm") {
 		return enrolHelpers(c, cfg, store, helpers)
 	}

@@ -14,6 +14,7 @@ import (
 	"testing"
 	"time"
 
+	"unbrick/remediate/lab/testenv/ports"
 	"unbrick/remediate/rescue"
 	"unbrick/remediate/rescue/agent"
 	"unbrick/remediate/rescue/wire"
@@ -37,6 +38,12 @@ func (l *lab) now() time.Time {
 		return time.Now()
 	}
 	return l.cfg.Now()
+}
+
+// held gives the server a port that it gets again when it is started again.
+func held(t *testing.T) func(*lab) {
+	port := ports.ForTest(t, ports.TCP)
+	return func(l *lab) { l.cfg.AgentListen = port.Address() }
 }
 
 // enrol is what the agent on the machine does with what the script tells it.
@@ -175,7 +182,7 @@ func TestEnrolRefused(t *testing.T) {
 		"a server with a key": {func(l *lab, e *rescue.Enrolment) { e.Pin = strings.Repeat("0", 64) }, "another key"},
 	} {
 		t.Run(name, func(t *testing.T) {
-			l := newLab(t, nil)
+			l := newLab(t, held(t))
 			e := l.enrolment()
 			c.change(l, &e)
 			o := quick
@@ -208,10 +215,9 @@ func TestEnrolAgain(t *testing.T) {
 // answer, and an enrolment that was made before is good.
 func TestEnrolRestarted(t *testing.T) {
 	for _, handled := range []bool{false, true} {
-		var b *breaker
-		l := newLab(t, nil)
+		l := newLab(t, held(t))
 		e := l.enrolment()
-		b = &breaker{path: wire.EnrolPath(e.ID), handled: handled, hit: make(chan struct{})}
+		b := &breaker{path: wire.EnrolPath(e.ID), handled: handled, hit: make(chan struct{})}
 		l.s.Close()
 		l.cfg = l.cfg.Around(b.around)
 		l.start()

@@ -32,7 +32,7 @@ type Options struct {
 // What an image folder holds.
 const (
 	ISOName      = "unbrick.iso"
-	NetbootName  = "netboot" // a folder: what hosts load from the network
+	NetbootName  = "netboot"       // a folder: what hosts load from the network
 	AgentName    = "unbrick-agent" // the agent alone, for helpers that enrol
 	ManifestName = "manifest.json"
 )
