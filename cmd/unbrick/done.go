@@ -1,6 +1,8 @@
 package main
 
 import (
+	"errors"
+
 	"github.com/urfave/cli/v2"
 
 	"unbrick/remediate"
@@ -35,7 +37,11 @@ func done(c *cli.Context) error {
 		note.What = remediate.GaveUp
 	}
 	return withStore(c, func(s *engine.Store) error {
-		if err := s.Wake(c.Context, c.String("run"), args[0], note); err != nil {
+		err := s.Wake(c.Context, c.String("run"), args[0], note)
+		if asked := (*engine.NotAskedError)(nil); errors.As(err, &asked) && asked.State != "done" {
+			return hinted(err, "the word is not kept; the run looks by itself whether a host is up before it touches it, and unbrick cancel takes one out of it")
+		}
+		if err != nil {
 			return hinted(err, "unbrick status --json lists what hosts wait for; unbrick report, which do")
 		}
 		if note.What == remediate.GaveUp {

@@ -125,7 +125,12 @@ func tellRun(c *cli.Context, cfg *config, store *engine.Store, reports []rescue.
 		if why != nil {
 			note.What = remediate.Remarked
 		}
-		if err := store.Wake(c.Context, c.String("run"), host, note); err != nil {
+		err := store.Wake(c.Context, c.String("run"), host, note)
+		if asked := (*engine.NotAskedError)(nil); errors.As(err, &asked) && asked.State != "done" {
+			say(c, "%s: %v; the run looks whether it is up when it does", r.File, err)
+			continue
+		}
+		if err != nil {
 			errs = append(errs, fmt.Errorf("%s: %w", r.File, err))
 			continue
 		}

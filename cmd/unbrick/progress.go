@@ -103,6 +103,17 @@ func (p *progress) event(e engine.Event) {
 		s = &siteLine{name: e.Site, running: map[string]string{}, verdicts: map[remediate.Verdict]int{}}
 		p.sites[e.Site] = s
 	}
+	if e.Again { // what was counted as fixed is not
+		s.verdicts[remediate.Fixed]--
+		s.done--
+		p.done--
+	}
+	if e.Again && e.Verdict == "" {
+		if p.bar == nil {
+			fmt.Fprintf(p.w, "%s %d/%d %s is treated again%s\n", p.clock().Format("15:04:05"), p.done, p.total, e.Host, because(e.Reason))
+		}
+		return
+	}
 	if e.Verdict == "" {
 		if e.Outcome == "" {
 			s.running[e.Host] = string(e.Stage)

@@ -49,7 +49,8 @@ func (t *treatment) goOn(on remediate.Climb, next inventory.Route) error {
 	l := labelOf(t.row.host, next)
 	ctx := context.WithoutCancel(t.ctx)
 	err := t.Store.tx(ctx, func(tx *sql.Tx) error {
-		n, err := changed(ctx, tx, `UPDATE hosts SET state = 'todo', stage = '', reason = $1, climb = $2, parked = '',
+		// What was said of the host was said to the treatment that ends here.
+		n, err := changed(ctx, tx, `UPDATE hosts SET state = 'todo', stage = '', reason = $1, climb = $2, parked = '', notes = '', since = 0,
 			way = $3, subnet = $4, tech = $5
 			WHERE run = $6 AND host = $7 AND attempt = $8 AND executor = $9 AND state = 'running'`,
 			t.reason, t.climbText(), l.way, l.subnet, l.tech, t.Run, t.Host, t.Attempt, t.executor())

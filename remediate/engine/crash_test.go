@@ -329,3 +329,47 @@ func TestKilledAtRelapse(t *testing.T) {
 		})
 	}
 }
+
+// So it does with a host that a person repaired: somebody is sent again, and the old word does not
+// count.
+func TestKilledAtRelapseByHand(t *testing.T) {
+	ctx := context.Background()
+	for _, points := range [][]string{{"reopen"}, {"reopened"}, {"reopen", "reopened"}, {"reopened", "parked"}, {"reopened", "effect repair"}} {
+		t.Run(strings.Join(points, ", "), func(t *testing.T) {
+			t.Parallel()
+			path, s, w, url := setup(t, "repair waits#1")
+			if sum := settle(t, testEngine(s, url)); !sum.Done() {
+				t.Fatalf("%+v", sum)
+			}
+			if _, err := s.db().Exec(`UPDATE runs SET state = 'running', ended = 0`); err != nil { // as one that looks after it
+				t.Fatal(err)
+			}
+			w.relapse("repair waits#1")
+			for _, point := range points {
+				cmd := startChild(t, path, url, point, "", childWatch+"=yes")
+				cmd.Wait()
+				if got := cmd.ProcessState.String(); got != "signal: killed" {
+					t.Fatalf("at %q the child ended with %s: %s", point, got, cmd.Stderr)
+				}
+			}
+			e := testEngine(s, url)
+			watched(&e)
+			r := start(t, path, e)
+			eventually(t, "it waits again", func() bool {
+				return result(t, r.other, "repair waits#1").State == "waiting"
+			})
+			r.Stop()
+			r.end()
+			if h := result(t, s, "repair waits#1"); h.Evidence != "" || h.Report.Agent != "" || len(h.Report.Volumes) > 0 {
+				t.Errorf("what is left of the treatment before: %+v", h)
+			}
+			if sum := settle(t, testEngine(s, url)); !sum.Done() || sum.OnTime != 1 {
+				t.Errorf("%+v", sum)
+			}
+			w.check(t, verdicts(t, s))
+			if err := s.Wake(ctx, "", "repair waits#1", remediate.Note{By: "kim", What: remediate.Done}); err == nil {
+				t.Error("it has not ended")
+			}
+		})
+	}
+}

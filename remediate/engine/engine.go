@@ -140,7 +140,8 @@ type Event struct {
 	Outcome remediate.Outcome `json:"outcome,omitempty"` // empty: the stage begins
 	Verdict remediate.Verdict `json:"verdict,omitempty"` // Waiting is not the last
 	Reason  string            `json:"reason,omitempty"`
-	Halt    *halt.Halt        `json:"halt,omitempty"` // alone: something was halted
+	Again   bool              `json:"again,omitempty"` // it was fixed, and went down again; the verdict is empty if it is treated once more
+	Halt    *halt.Halt        `json:"halt,omitempty"`  // alone: something was halted
 }
 
 // A Summary is what `unbrick run --json` prints.

@@ -166,12 +166,14 @@ func (w *worker) probeAll(ctx context.Context, page []looked) []sight {
 func (w *worker) reopen(ctx context.Context, in ids) error {
 	why := fmt.Sprintf("fixed, and down again: no sign of life in %d looks in a row", relapsed)
 	w.at("reopen", in.Host, remediate.End)
+	var e Event // none if another process did it
 	err := w.Store.change(ctx, in.Run, func(tx *sql.Tx, run string) error {
+		e = Event{}
 		var data, climb, route string
 		err := tx.QueryRowContext(ctx, `SELECT data, climb, route FROM hosts WHERE run = $1 AND host = $2 AND attempt = $3
 			AND state = 'done' AND verdict = 'fixed'`, run, in.Host, in.Attempt).Scan(&data, &climb, &route)
 		if err == sql.ErrNoRows {
-			return nil // another process did
+			return nil
 		}
 		var h inventory.Host
 		var before remediate.Climb
@@ -197,7 +199,9 @@ func (w *worker) reopen(ctx context.Context, in ids) error {
 			}
 		}
 		where := `state = 'done' AND verdict = 'fixed' AND host = ` + quote(in.Host)
+		e = Event{Host: in.Host, Site: h.Site, Attempt: in.Attempt, Route: route, Again: true, Reason: why}
 		if before.Relapses+1 >= w.Attempts {
+			e.Verdict = remediate.Unconfirmed
 			_, err = w.Store.moveAll(ctx, tx, run, string(remediate.Unconfirmed), where, `verdict = 'unconfirmed', reason = $1`, why)
 			return err
 		}
@@ -207,10 +211,15 @@ func (w *worker) reopen(ctx context.Context, in ids) error {
 			return err
 		}
 		l := labelOf(h, next)
+		// What showed that it was fixed, and what was said of it, was of the treatment before.
 		_, err = w.Store.moveAll(ctx, tx, run, "todo", where, `state = 'todo', verdict = '', reason = $1, repaired = '', parked = '',
+			notes = '', since = 0, evidence = '', report = '', lost = 0, touched = 0,
 			climb = $2, way = $3, subnet = $4, tech = $5, ended = 0`, why, string(text), l.way, l.subnet, l.tech)
 		return err
 	})
+	if err == nil && e.Host != "" {
+		w.tell(e)
+	}
 	if err == nil {
 		w.at("reopened", in.Host, remediate.End)
 	}

@@ -57,22 +57,48 @@ func (t *treatment) climbText() string {
 	return string(b)
 }
 
+// A NotAskedError says that nobody is asked for a word on a host, so that none is taken: what is
+// said before a person is asked is no proof of what they do.
+type NotAskedError struct {
+	Host    string
+	State   string // "todo", "running" or "done"
+	Way     string // that it is treated by, or is next; may be empty
+	Verdict remediate.Verdict
+}
+
+func (e *NotAskedError) Error() string {
+	switch {
+	case e.State == "done":
+		return fmt.Sprintf("host %s does not wait: it has ended as %s", e.Host, e.Verdict)
+	case e.State == "running":
+		return fmt.Sprintf("host %s does not wait for a person: it is being treated by %s", e.Host, e.Way)
+	}
+	return fmt.Sprintf("host %s does not wait for a person: its turn to be treated by %s has not come", e.Host, cmp.Or(e.Way, "its ways in"))
+}
+
 // Wake says a word on a host, and takes it up again if it waits for a person: the stage that
-// waits runs once more and is given the word. For a host that does not wait yet the word is
-// kept until it does. It fails for one that has its verdict. The empty run is the latest.
+// waits runs once more and is given the word. For a host that a person is to go to, and that
+// does not wait yet, the word is kept until it does; what goes another way, or has its verdict,
+// takes remarks at most, and a *NotAskedError is returned. The empty run is the latest.
 func (s *Store) Wake(ctx context.Context, run, host string, note remediate.Note) error {
 	note.Text = clean(note.Text)
 	return s.change(ctx, run, func(tx *sql.Tx, run string) error {
-		var state, site, verdict, heard string
-		err := tx.QueryRowContext(ctx, `SELECT state, site, verdict, notes FROM hosts WHERE run = $1 AND host = $2`, run, host).
-			Scan(&state, &site, &verdict, &heard)
-		switch {
-		case errors.Is(err, sql.ErrNoRows):
+		var state, verdict, heard, way, route, parked string
+		err := tx.QueryRowContext(ctx, `SELECT state, verdict, notes, way, route, parked FROM hosts WHERE run = $1 AND host = $2`, run, host).
+			Scan(&state, &verdict, &heard, &way, &route, &parked)
+		if errors.Is(err, sql.ErrNoRows) {
 			return fmt.Errorf("run %s has no host %q", run, host)
-		case err != nil:
+		}
+		if err != nil {
 			return err
-		case state == "done":
-			return fmt.Errorf("host %s does not wait: it has ended as %s", host, verdict)
+		}
+		if state == "running" || way == "" {
+			way = route
+		}
+		word := note.What == remediate.Done || note.What == remediate.GaveUp
+		asked := parked != "" || way == remediate.Manual
+		if state == "done" || word && !asked {
+			return &NotAskedError{Host: host, State: state, Way: way, Verdict: remediate.Verdict(verdict)}
 		}
 		now, err := s.now(ctx, tx)
 		if err != nil {

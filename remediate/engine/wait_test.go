@@ -2,6 +2,7 @@ package engine
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"strings"
 	"sync"
@@ -153,6 +154,38 @@ func TestWordInTime(t *testing.T) {
 	close(y.hold)
 	if sum, err := r.end(); err != nil || !sum.Done() {
 		t.Errorf("%+v, %v", sum, err)
+	}
+}
+
+// A word is taken where a person is asked, and is no proof of what comes after: not on a host that
+// goes another way.
+func TestWordTooEarly(t *testing.T) {
+	ctx := context.Background()
+	y := newYard("enter redfish: fails", "repair manual: waits")
+	y.entered = make(chan string)
+	path, s := yardStore(t, "h")
+	e := y.engine(s, "redfish", "manual")
+	e.Wait, e.Look = time.Minute, time.Hour
+	said := func(s *Store, what string) error {
+		return s.Wake(ctx, "", "h", remediate.Note{By: "kim", What: what})
+	}
+	var asked *NotAskedError
+	if err := said(s, remediate.Done); !errors.As(err, &asked) || asked.State != "todo" {
+		t.Errorf("a word on a host in the queue: %v", err)
+	}
+	r := start(t, path, e)
+	eventually(t, "it is treated", func() bool { return result(t, r.other, "h").Stage == remediate.Enter })
+	if err := said(r.other, remediate.Done); !errors.As(err, &asked) || asked.State != "running" || asked.Way != "redfish" {
+		t.Errorf("a word on a host in treatment: %v", err)
+	}
+	<-y.entered
+	<-y.entered // by hand
+	r.until(waits)
+	if err := said(r.other, remediate.Done); err != nil {
+		t.Fatal(err)
+	}
+	if sum, err := r.end(); err != nil || !sum.Done() {
+		t.Errorf("%+v, %v: %+v", sum, err, result(t, s, "h"))
 	}
 }
 
