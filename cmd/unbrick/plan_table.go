@@ -115,6 +115,14 @@ func (s planSite) back() string {
 	return bandText(s.OnTime)
 }
 
+// ReadyText writes when the last of the hosts that come back is back.
+func (s planSite) ReadyText() string {
+	if s.Ready.IsZero() {
+		return "never"
+	}
+	return s.Ready.Format("Mon 15:04")
+}
+
 // startBy writes the latest safe start in the clock of the site.
 func (s planSite) startBy(now time.Time) string {
 	switch {
@@ -187,7 +195,7 @@ func printWhatIf(w io.Writer, before planForecast, what *whatIf, all bool) {
 	for _, s := range shown {
 		b, a := s.Before, s.After
 		fmt.Fprintf(tw, "%s\t%d\t%s → %s\t%d → %d\t%s → %s\n", named(b.Site), b.Hosts, b.back(), a.back(), b.Late, a.Late,
-			b.Ready.Format("Mon 15:04"), a.Ready.Format("Mon 15:04"))
+			b.ReadyText(), a.ReadyText())
 	}
 	tw.Flush()
 	if rest := len(what.Sites) - len(shown); rest > 0 {

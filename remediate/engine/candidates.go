@@ -6,6 +6,7 @@ import (
 	"database/sql"
 	"fmt"
 	"slices"
+	"time"
 
 	"unbrick/remediate"
 )
@@ -24,11 +25,12 @@ type candidate struct {
 // page at a time: no two queries may be open in one transaction.
 type line struct {
 	way, model string
-	size       int       // of a page
-	shut       []string  // sites that are halted for the way
-	serves     int       // hosts of services up to this class alone; 0: all
-	now        int64     // whoever's shift begins later is not sent
-	first      candidate // none comes before it
+	size       int           // of a page
+	shut       []string      // sites that are halted for the way
+	serves     int           // hosts of services up to this class alone; 0: all
+	now        int64         // whoever's shift begins later is not sent
+	spent      time.Duration // on reading it
+	first      candidate     // none comes before it
 	page       []candidate
 	end        bool // there is no further page
 	last       candidate
@@ -63,6 +65,8 @@ func (w *worker) candidates(ctx context.Context, tx *sql.Tx, p position) (list [
 			l.shut = u.watch.sites[l.way]
 		}
 	}
+	lines, hands := w.withHands(lines)
+	defer func() { w.restHands(hands, list) }()
 	for len(list) < p.free {
 		lines = slices.DeleteFunc(lines, func(l *line) bool { return u.full(l.way, l.model) })
 		c, ok, err := w.pop(ctx, tx, lines)
@@ -180,6 +184,8 @@ func (w *worker) read(ctx context.Context, tx *sql.Tx, l *line) error {
 		args = append(args, site)
 		where += fmt.Sprintf(` AND h.site <> $%d`, len(args))
 	}
+	began := time.Now()
+	defer func() { l.spent += time.Since(began) }()
 	in, args := w.atSites("h.site", args...)
 	rows, err := tx.QueryContext(ctx, `SELECT h.host, h.attempt, h.ord, h.site, h.grp, h.way, h.model, h.subnet, h.tech, s.running FROM hosts h
 		JOIN sites s ON s.run = h.run AND s.site = h.site

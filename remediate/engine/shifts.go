@@ -4,6 +4,7 @@ import (
 	"context"
 	"database/sql"
 	"fmt"
+	"slices"
 	"time"
 
 	"unbrick/inventory"
@@ -116,6 +117,41 @@ func shiftClock(plan *schedule.Options, p schedule.Place) *time.Location {
 
 func (w *worker) hasShifts() bool {
 	return w.Plan != nil && w.Plan.Limits.Shift != (schedule.Shift{})
+}
+
+// mostRest is how long hosts are not sought at most that people may be sent to.
+const mostRest = 10 * time.Second
+
+// withHands returns the lines to look at, and of these those of people: none if they rest. There may
+// be millions of hosts whose people are all off, or have all they can do: to find that out again at
+// each look would be all that the process does.
+func (w *worker) withHands(lines []*line) (all, hands []*line) {
+	rest := time.Now().Before(w.hands)
+	for _, l := range lines {
+		switch {
+		case l.way != remediate.Manual:
+		case rest:
+			continue
+		default:
+			hands = append(hands, l)
+		}
+		all = append(all, l)
+	}
+	return all, hands
+}
+
+// restHands has the lines of people rest after they were read to their end and none was taken.
+func (w *worker) restHands(hands []*line, taken []candidate) {
+	spent := time.Duration(0)
+	for _, l := range hands {
+		if !l.end || len(l.page) > 0 {
+			return
+		}
+		spent += l.spent
+	}
+	if !slices.ContainsFunc(taken, func(c candidate) bool { return c.way == remediate.Manual }) && len(hands) > 0 {
+		w.hands = time.Now().Add(min(20*spent, mostRest))
+	}
 }
 
 // anyOff says whether hosts of this process wait for the shift of a technician.

@@ -176,3 +176,57 @@ func TestWriteShifts(t *testing.T) {
 		}
 	}
 }
+
+// Hosts whose people are all off are not sought again at each look: that rests for as long as it took
+// many times over, and then those are found whose shift has begun.
+func TestHandsRest(t *testing.T) {
+	ctx := context.Background()
+	_, s := shiftStore(t, "a@LON", "b@LON", "c@LON")
+	off := func(until time.Time) {
+		t.Helper()
+		if _, err := s.db().Exec(`UPDATE hosts SET way = 'manual'`); err != nil {
+			t.Fatal(err)
+		}
+		if _, err := s.db().Exec(`UPDATE sites SET off = $1`, until.UnixMilli()); err != nil {
+			t.Fatal(err)
+		}
+	}
+	r, err := s.Run(ctx, "")
+	if err != nil {
+		t.Fatal(err)
+	}
+	w := newWorker(New(Engine{Store: s}), r)
+	taken := func() (n int) {
+		t.Helper()
+		err := s.tx(ctx, func(tx *sql.Tx) error {
+			p, err := w.position(ctx, tx)
+			if err == nil {
+				p.watch, err = w.count(ctx, tx)
+			}
+			if err != nil {
+				return err
+			}
+			list, _, err := w.candidates(ctx, tx, p)
+			n = len(list)
+			return err
+		})
+		if err != nil {
+			t.Fatal(err)
+		}
+		return n
+	}
+	off(time.Now().Add(time.Hour))
+	began := time.Now()
+	if n := taken(); n != 0 || !w.hands.After(began) || w.hands.After(time.Now().Add(mostRest)) {
+		t.Fatalf("%d taken, rests until %v", n, w.hands)
+	}
+	off(time.Time{})
+	w.hands = time.Now().Add(time.Minute)
+	if n := taken(); n != 0 {
+		t.Errorf("%d taken while they rest", n)
+	}
+	w.hands = time.Time{}
+	if n := taken(); n != 3 || !w.hands.IsZero() {
+		t.Errorf("%d taken, rests until %v", n, w.hands)
+	}
+}

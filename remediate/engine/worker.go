@@ -27,6 +27,7 @@ type worker struct {
 	watch   *watch    // nil: to be read
 	gates   time.Time // when they are looked at next
 	shifts  time.Time // when they are looked at next
+	hands   time.Time // when hosts are sought next that people may be sent to
 	learner learner
 
 	failed chan error // why no work can be done any more

@@ -1,6 +1,7 @@
 package schedule
 
 import (
+	"errors"
 	"fmt"
 	"math"
 	"strconv"
@@ -66,6 +67,9 @@ func parseChange(text string) (c Change, at int, err error) {
 		return c, len(c.What), fmt.Errorf("%s has no name", c.What)
 	}
 	n, err := strconv.ParseUint(strings.TrimSpace(value), 10, 24)
+	if errors.Is(err, strconv.ErrRange) {
+		return c, len(left) + 1, fmt.Errorf("too large a number %q", value)
+	}
 	if err != nil {
 		return c, len(left) + 1, fmt.Errorf("not a number %q", value)
 	}

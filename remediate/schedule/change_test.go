@@ -17,6 +17,7 @@ func TestParseChanges(t *testing.T) {
 		{"slots=60, technicians=4", "", "column 22: technicians of what"},
 		{"slots=many", "", "column 7: not a number \"many\""},
 		{"slots=-1", "", "column 7: not a number"},
+		{"slots=99999999999", "", "column 7: too large a number \"99999999999\""},
 		{"slots=0", "", "column 7: slots cannot be 0"},
 		{"attempts.x=2", "", "column 9: attempts has no name"},
 		{"", "", "column 1: no value"},
