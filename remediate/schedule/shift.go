@@ -13,8 +13,8 @@ import (
 // A Shift is when technicians work, by the clock of the site, every day: it ends on the next day
 // if To is not after From. The zero Shift is round the clock.
 //
-// It is the least that keeps a forecast from sending people out at night. A host that was begun
-// is finished. Left out: days off, breaks, several shifts with different numbers of people, and
+// It is the least that keeps a plan, and a run, from sending people out at night. A host that was
+// begun is finished. Left out: days off, breaks, several shifts with different numbers of people, and
 // those who come from another zone. What a pool needs ([Queue]) is reckoned round the clock.
 type Shift struct{ From, To time.Duration } // since midnight
 

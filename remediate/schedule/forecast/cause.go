@@ -35,7 +35,7 @@ func (l *look) find(d *schedule.Dispatcher) {
 		return
 	}
 	base := l.mean(l.results[:n])
-	if !slices.ContainsFunc(l.indexes(), func(i int) bool { return l.late(i, base) }) {
+	if !l.anyLate(base) {
 		return
 	}
 	l.causes = map[int]cause{}
@@ -47,7 +47,7 @@ func (l *look) find(d *schedule.Dispatcher) {
 		alone[c] = try(slices.Delete(slices.Clone(curbs), i, i+1)...)
 	}
 	var without map[schedule.Curb][]float64
-	for _, i := range l.indexes() {
+	for i := range l.places {
 		if !l.late(i, base) {
 			continue
 		}
@@ -89,16 +89,17 @@ func most(curbs []schedule.Curb, enough float64, value func(schedule.Curb) float
 	return best, top >= max(enough, 0.5)
 }
 
-func (l *look) indexes() []int {
-	all := make([]int, len(l.places))
-	for i := range all {
-		all[i] = i
-	}
-	return all
-}
-
 // late says whether at least one host of a site is late, on average.
 func (l *look) late(i int, onTime []float64) bool { return float64(l.sites[i].known)-onTime[i] >= 0.5 }
+
+func (l *look) anyLate(onTime []float64) bool {
+	for i := range l.places {
+		if l.late(i, onTime) {
+			return true
+		}
+	}
+	return false
+}
 
 // mean returns how many hosts of each site are in time, on average.
 func (l *look) mean(results []result) []float64 {
