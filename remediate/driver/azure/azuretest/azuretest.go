@@ -31,6 +31,7 @@ type Cloud struct {
 	snapshots []*Disk
 	locks     []Lock
 	works     []*work
+	live      []*work // those of them that go on
 	actions   int
 	booted    map[string][]string
 	denied    []string
@@ -190,25 +191,26 @@ type work struct {
 // begin begins an operation.
 func (c *Cloud) begin(end func() *Fault) *work {
 	w := &work{name: fmt.Sprintf("op-%d", len(c.works)+1), due: c.clock + max(c.Takes, 2), end: end}
-	c.works = append(c.works, w)
+	c.works, c.live = append(c.works, w), append(c.live, w)
 	c.actions++
 	return w
 }
 
 // after does something some requests later, without anybody asking.
 func (c *Cloud) after(n int, do func()) {
-	c.works = append(c.works, &work{name: "-", due: c.clock + n, end: func() *Fault { do(); return nil }})
+	c.live = append(c.live, &work{name: "-", due: c.clock + n, end: func() *Fault { do(); return nil }})
 }
 
 // tick lets a request's time pass.
 func (c *Cloud) tick() {
 	c.clock++
-	for _, w := range slices.Clone(c.works) {
-		if !w.done && w.due <= c.clock {
+	for _, w := range slices.Clone(c.live) { // an end may begin another
+		if w.due <= c.clock {
 			w.done = true
 			w.err = w.end()
 		}
 	}
+	c.live = slices.DeleteFunc(c.live, func(w *work) bool { return w.done })
 }
 
 // Deny takes actions from the account that it would have by its role, for good: what it lacks is
