@@ -60,7 +60,7 @@ func cleanup(c *cli.Context) error {
 	if !c.Bool("offline") {
 		k := &kit{cfg: cfg, store: store}
 		defer k.Close()
-		a := asking{finders: k.finders(), forget: journal.Forget}
+		a := asking{finders: k.finders(), forget: journal.Forget, patience: askedFor}
 		if left, err = a.ask(c.Context, left); err != nil {
 			return err
 		}

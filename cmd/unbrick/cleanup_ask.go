@@ -35,27 +35,29 @@ func (k *kit) finders() func(way string) finder {
 	}
 }
 
-// How platforms are asked. Where the same place could not be asked so often in a row, the rest of
-// it is not: a hypervisor that is down would take its time for each.
+// How platforms are asked.
 const (
 	askedAtOnce = 8
 	askedFor    = 30 * time.Second
-	patience    = 3
 )
 
 // An asking asks platforms whether snapshots are there.
 type asking struct {
 	finders func(way string) finder
 	forget  func(context.Context, swap.Entry) error
+	// patience is how long one place may be asked in vain, in all. What is left of it is not asked
+	// then: a hypervisor that is down would take its time for each.
+	patience time.Duration
 
-	mu     sync.Mutex
-	failed map[string][]error // in a row, by place
+	mu   sync.Mutex
+	vain map[string]time.Duration // by place
+	why  map[string]error         // why, at last
 }
 
 // ask leaves out the snapshots that are gone, and notes that of those whose swap has ended. An
 // error is the journal's, or that the context has ended; what was noted stays.
 func (a *asking) ask(ctx context.Context, left []leftover) ([]leftover, error) {
-	a.failed = map[string][]error{}
+	a.vain, a.why = map[string]time.Duration{}, map[string]error{}
 	gone, errs := make([]bool, len(left)), make([]error, len(left))
 	var wg sync.WaitGroup
 	turns := make(chan struct{}, askedAtOnce)
@@ -97,20 +99,19 @@ func (a *asking) ask(ctx context.Context, left []leftover) ([]leftover, error) {
 func (a *asking) one(ctx context.Context, e swap.Entry) (bool, error) {
 	at := place(e)
 	a.mu.Lock()
-	before := a.failed[at]
+	lost, why := a.vain[at], a.why[at]
 	a.mu.Unlock()
-	if len(before) >= patience {
-		return false, before[0]
+	if why != nil && lost >= a.patience {
+		return false, why
 	}
 	ctx, cancel := context.WithTimeout(ctx, askedFor)
 	defer cancel()
+	began := time.Now()
 	has, err := a.finders(e.Way)(ctx, e)
-	a.mu.Lock()
-	defer a.mu.Unlock()
 	if err != nil {
-		a.failed[at] = append(a.failed[at], err)
-	} else {
-		a.failed[at] = nil
+		a.mu.Lock()
+		a.vain[at], a.why[at] = a.vain[at]+time.Since(began), err
+		a.mu.Unlock()
 	}
 	return has, err
 }

@@ -7,6 +7,7 @@ import (
 	"strings"
 	"sync/atomic"
 	"testing"
+	"time"
 
 	"unbrick/remediate/rescue"
 	"unbrick/remediate/swap"
@@ -57,7 +58,7 @@ func TestAsk(t *testing.T) {
 		begin("down", fmt.Sprintf("h%d", n), true)
 	}
 	var downs atomic.Int32
-	asked := func() []leftover {
+	asked := func(patient bool) []leftover {
 		all, err := journal.All(t.Context())
 		if err != nil {
 			t.Fatal(err)
@@ -71,15 +72,18 @@ func TestAsk(t *testing.T) {
 				return e.Host == "kept", nil
 			}
 		}}
+		if patient {
+			a.patience = time.Hour
+		}
 		left, err := a.ask(t.Context(), leftovers(all))
 		if err != nil {
 			t.Fatal(err)
 		}
 		return left
 	}
-	for range 2 {
+	for _, patient := range []bool{true, false} {
 		downs.Store(0)
-		left := asked()
+		left := asked(patient)
 		var up []string
 		for _, l := range left {
 			if l.Way == "up" {
@@ -93,8 +97,8 @@ func TestAsk(t *testing.T) {
 		if lines := unasked(left); len(lines) != 1 || lines[0] != want {
 			t.Errorf("%q, want %q", lines, want)
 		}
-		if n := downs.Load(); n > patience+askedAtOnce {
-			t.Errorf("a place that is down was asked %d times", n)
+		if n := downs.Load(); patient && n != 30 || !patient && n > askedAtOnce {
+			t.Errorf("a place that cannot be asked was asked %d times, with patience %v", n, patient)
 		}
 	}
 	all, err := journal.All(t.Context())
