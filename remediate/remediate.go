@@ -80,6 +80,21 @@ type Repairer interface {
 	Repair(ctx context.Context, t Target, pb *playbooks.Playbook) (Report, error)
 }
 
+// A Supporter is a Driver that does not carry out every step. Optional: the others do, or have a
+// fixer that does. A way that cannot carry out the playbook of a run is not taken in it.
+type Supporter interface {
+	// Supports returns why pb cannot be carried out by this way, with the step. It asks nobody.
+	Supports(pb *playbooks.Playbook) error
+}
+
+// Supports asks a driver that is a Supporter; others support everything.
+func Supports(d Driver, pb *playbooks.Playbook) error {
+	if s, ok := d.(Supporter); ok && pb != nil {
+		return s.Supports(pb)
+	}
+	return nil
+}
+
 // A Screenshotter is a Driver that can show the host's screen as PNG. Optional.
 type Screenshotter interface {
 	Screenshot(ctx context.Context, t Target) ([]byte, error)

@@ -97,7 +97,7 @@ func plan(c *cli.Context) error {
 		return err
 	}
 	p := n.plan(now, planWish{seed: c.Uint64("seed"), order: shownHosts, changes: changes, all: c.Bool("all") || c.Bool("json")})
-	p.Playbook = pb.Name
+	p.Playbook, p.Notes = pb.Name, append(p.Notes, cfg.left()...)
 	if p.WhatIf != nil && p.WhatIf.err != nil {
 		return hinted(p.WhatIf.err, whatIfHint)
 	}
@@ -117,7 +117,7 @@ func plan(c *cli.Context) error {
 // makePlan returns the plan of a fleet that loadFleet read.
 func makePlan(cfg *config, fleet *inventory.Fleet, now time.Time, playbook string) planReport {
 	p := held(fleet.Hosts, cfg.planOptions(now)).plan(now, planWish{all: true})
-	p.Playbook = playbook
+	p.Playbook, p.Notes = playbook, append(p.Notes, cfg.left()...)
 	return p
 }
 

@@ -14,6 +14,7 @@ import (
 	"unbrick/inventory"
 	"unbrick/inventory/calendar"
 	"unbrick/remediate"
+	"unbrick/remediate/driver/winrm"
 	"unbrick/remediate/schedule"
 )
 
@@ -166,7 +167,7 @@ func (c *config) planOptions(start time.Time) schedule.Options {
 	shift, _ := c.Schedule.shift()
 	return schedule.Options{
 		Start: start, Calendar: c.places.calendar, Sites: c.places.sites,
-		Ladder: c.ladder().Only(c.serves), Attempts: c.Attempts, Weights: weights,
+		Ladder: c.ladder().Only(func(way string) bool { return c.serves(way) && c.unable(way) == nil }), Attempts: c.Attempts, Weights: weights,
 		Limits: schedule.Limits{
 			Slots: c.Limits.Hosts, PerSite: c.Limits.PerSite, Images: c.Limits.ImagesPerSite, PerSubnet: c.Limits.PerSubnet,
 			Technicians: c.Schedule.Technicians, Roaming: c.Schedule.Roaming, Cloud: c.Schedule.Cloud, PerHour: c.Schedule.PerHour,
@@ -186,6 +187,28 @@ func (c *config) serves(way string) bool {
 		return true
 	}
 	return slices.Contains(rollbackWays(), way)
+}
+
+// unable says why a way in of a run cannot carry out the playbook.
+func (c *config) unable(way string) error {
+	if way != "winrm" { // all others have a fixer
+		return nil
+	}
+	pb, err := openPlaybook(c.Playbook)
+	if err != nil {
+		return nil // said where it is opened to be used
+	}
+	return remediate.Supports(winrm.New(winrm.Options{}), pb)
+}
+
+// left says which ways in of the ladder a plan leaves out, and why.
+func (c *config) left() (notes []string) {
+	for _, r := range c.ladder() {
+		if err := c.unable(r.Way); err != nil {
+			notes = append(notes, fmt.Sprintf("hosts are not reckoned with by %s: %v", r.Way, err))
+		}
+	}
+	return notes
 }
 
 // held says why a host cannot be treated, as far as that is known without asking an escrow.

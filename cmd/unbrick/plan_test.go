@@ -12,6 +12,7 @@ import (
 	"os"
 	"path/filepath"
 	"regexp"
+	"slices"
 	"strconv"
 	"strings"
 	"testing"
@@ -151,6 +152,36 @@ func TestPlanServes(t *testing.T) {
 			if got, want := cfg.serves(r.Way), drivers[r.Way] != nil; got != want {
 				t.Errorf("netboot %v: the plan has %s: %v, a run: %v", enabled, r.Way, got, want)
 			}
+		}
+	}
+}
+
+// TestPlanUnable: the plan leaves out the ways in that cannot carry out the playbook, as a run does.
+func TestPlanUnable(t *testing.T) {
+	file := filepath.Join(t.TempDir(), "registry.yaml")
+	err := os.WriteFile(file, []byte("name: incident-2\ntitle: A value\nsteps:\n  - registry: {hive: SYSTEM, key: 'CurrentControlSet\\Services\\acme', value: Start, type: REG_DWORD, when: {equals: 0}, set: 4}\n"), 0o600)
+	if err != nil {
+		t.Fatal(err)
+	}
+	for playbook, want := range map[string]bool{"crowdstrike-291": false, file: true} {
+		cfg := defaults()
+		cfg.Playbook = playbook
+		k := &kit{cfg: cfg}
+		if k.playbook, err = openPlaybook(playbook); err != nil {
+			t.Fatal(err)
+		}
+		if k.drivers, err = k.listDrivers(nil); err != nil {
+			t.Fatal(err)
+		}
+		for _, r := range remediate.DefaultLadder() {
+			plan, run := cfg.unable(r.Way), remediate.Supports(k.drivers[r.Way], k.playbook)
+			if (plan == nil) != (run == nil) || want && r.Way == "winrm" && (run == nil || !strings.Contains(run.Error(), "registry")) {
+				t.Errorf("%s by %s: the plan says %v, a run %v", playbook, r.Way, plan, run)
+			}
+		}
+		has := slices.ContainsFunc(k.ladder(), func(r remediate.Rung) bool { return r.Way == "winrm" })
+		if has == want || len(cfg.left()) > 0 != want {
+			t.Errorf("%s: winrm is on the ladder: %v; left out: %q", playbook, has, cfg.left())
 		}
 	}
 }

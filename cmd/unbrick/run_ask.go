@@ -40,6 +40,9 @@ func askAll(c *cli.Context, cfg *config, hosts []inventory.Host) (all []asked, e
 	if k.drivers, err = k.listDrivers(store); err != nil {
 		return nil, err
 	}
+	if k.playbook, err = openPlaybook(cfg.Playbook); err != nil {
+		return nil, err
+	}
 	ladder := k.ladder()
 	all = make([]asked, len(hosts))
 	turn := make(chan struct{}, cfg.Limits.Hosts)

@@ -13,10 +13,22 @@ import (
 	"unbrick/remediate"
 )
 
-// next returns the way that a host takes next, of those whose drivers are here.
+// next returns the way that a host takes next, of those whose drivers are here and can carry
+// out the playbook.
 func (e *Engine) next(h inventory.Host, c remediate.Climb) (inventory.Route, remediate.Climb, bool) {
-	ways := slices.DeleteFunc(slices.Clone(e.Ladder.Ways(h)), func(r inventory.Route) bool { return e.Drivers[r.Driver] == nil })
+	ways := slices.DeleteFunc(slices.Clone(e.Ladder.Ways(h)), func(r inventory.Route) bool { return e.Drivers[r.Driver] == nil || e.unable[r.Driver] != nil })
 	return c.Next(ways, func(way string) int { return cmp.Or(e.Ladder.Rung(way).Tries, e.Attempts) })
+}
+
+// noWay says why there is no way into a host.
+func (e *Engine) noWay(h inventory.Host) error {
+	why := "the host has no way in that this unbrick knows"
+	for _, r := range h.Routes {
+		if err := e.unable[r.Driver]; err != nil {
+			why = fmt.Sprintf("the host has no way in that can carry out the playbook: not by %s: %v", r.Driver, err)
+		}
+	}
+	return errors.New(why)
 }
 
 // another returns the way that follows the one that failed, if there is one. A host that one

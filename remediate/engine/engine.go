@@ -89,8 +89,9 @@ type Engine struct {
 	Lease    time.Duration // how long a process may be silent before others take its hosts; 15 s if 0
 	Poll     time.Duration // how often work is looked for; 200 ms if 0
 
-	stop chan struct{}
-	at   func(when, host string, s remediate.Stage) // tests end the process here
+	unable map[string]error // by way: why it cannot carry out the playbook
+	stop   chan struct{}
+	at     func(when, host string, s remediate.Stage) // tests end the process here
 }
 
 // Limits say how much may be done at once. What is 0, Hosts apart, has no limit. Those that
@@ -180,6 +181,12 @@ func New(e Engine) *Engine {
 		e.at = func(string, string, remediate.Stage) {}
 	}
 	e.stop = make(chan struct{}, 1)
+	e.unable = map[string]error{}
+	for way, d := range e.Drivers {
+		if err := remediate.Supports(d, e.Playbook); err != nil {
+			e.unable[way] = err
+		}
+	}
 	return &e
 }
 

@@ -189,7 +189,7 @@ func (t *treatment) check(ctx context.Context, driver remediate.Driver, target r
 		return output{Outcome: remediate.Up, Evidence: evidence}, nil
 	}
 	if driver == nil {
-		return output{}, errors.New("the host has no way in that this unbrick knows")
+		return output{}, t.noWay(t.row.host)
 	}
 	for _, gate := range t.Gates {
 		if err := gate(ctx, target); err != nil {

@@ -60,6 +60,8 @@ type Driver struct{ opt Options }
 var (
 	_ remediate.Driver   = (*Driver)(nil)
 	_ remediate.Repairer = (*Driver)(nil)
+
+	_ remediate.Supporter = (*Driver)(nil)
 )
 
 // New returns a driver.
@@ -136,8 +138,8 @@ func (d *Driver) Repair(ctx context.Context, t remediate.Target, pb *playbooks.P
 	}
 }
 
-// Supports says whether every step of a playbook can be carried out on a Windows that runs.
-func Supports(pb *playbooks.Playbook) error {
+// Supports implements remediate.Supporter: every step has to be one for a Windows that runs.
+func (*Driver) Supports(pb *playbooks.Playbook) error {
 	_, err := compile("", pb)
 	return err
 }

@@ -182,7 +182,7 @@ func TestUnsupported(t *testing.T) {
 	pb = &playbooks.Playbook{Name: "x", Steps: append(pb.Steps, &playbooks.Registry{Hive: "SYSTEM", Key: "a", Value: "b"})}
 	_, err := winrm.New(options()).Repair(t.Context(), w.target(), pb)
 	var final *remediate.FinalError
-	if err == nil || errors.As(err, &final) || !w.broken() || w.Count().Accepted > 0 || winrm.Supports(pb) == nil {
+	if err == nil || errors.As(err, &final) || !w.broken() || w.Count().Accepted > 0 || remediate.Supports(winrm.New(options()), pb) == nil || remediate.Supports(winrm.New(options()), library(t)) != nil {
 		t.Errorf("%v", err)
 	}
 }
