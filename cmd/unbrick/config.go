@@ -69,6 +69,7 @@ type config struct {
 	unused   []inventory.Host // of the fleet that was read: not in use
 	unpicked []string         // of the fleet that was read: names of those that do not fit --only
 	down     map[string]error // sources that were found not to answer, by name
+	beside   bool             // a run may go on: what it holds is done without
 	pins     string           // state that remembers certificates, if it is another one
 }
 

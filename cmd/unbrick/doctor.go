@@ -8,6 +8,7 @@ import (
 
 	"unbrick/inventory"
 	"unbrick/remediate/engine"
+	"unbrick/remediate/netboot"
 	"unbrick/remediate/tlspin"
 )
 
@@ -35,6 +36,7 @@ type patient struct {
 	cfg   *config
 	fleet *inventory.Fleet
 	store *engine.Store
+	boot  *netboot.Server // nil: not configured, or it cannot listen
 	out   []diagnosis
 }
 
@@ -64,12 +66,15 @@ func doctor(c *cli.Context) error {
 	p := &patient{c: c, cfg: cfg}
 	for _, check := range []func(*patient){
 		(*patient).playbook, (*patient).sources, (*patient).inventory, (*patient).image, (*patient).keys, (*patient).ledger,
-		(*patient).state, (*patient).ports, (*patient).urls, (*patient).secretFiles, (*patient).credentials, (*patient).hosts, (*patient).clock,
+		(*patient).state, (*patient).ports, (*patient).urls, (*patient).netboot, (*patient).secretFiles, (*patient).credentials, (*patient).hosts, (*patient).clock,
 	} {
 		check(p)
 	}
 	if p.store != nil {
 		defer p.store.Close()
+	}
+	if p.boot != nil {
+		defer p.boot.Close()
 	}
 	return p.tell()
 }

@@ -2,6 +2,7 @@ package main
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"net"
 	"os"
@@ -13,6 +14,7 @@ import (
 	"unbrick/bitlocker"
 	"unbrick/inventory"
 	"unbrick/remediate"
+	"unbrick/remediate/netboot"
 	"unbrick/remediate/rescue"
 )
 
@@ -23,6 +25,11 @@ func (p *patient) playbook() {
 		return
 	}
 	p.ok("playbook", "%s: %s", pb.Name, pb.Title)
+	for _, r := range p.cfg.ladder() {
+		if err := p.cfg.unable(r.Way); err != nil {
+			p.warn("playbook", "hosts need another way in beside it", "a run leaves the way in %s out: %v", r.Way, err)
+		}
+	}
 }
 
 func (p *patient) inventory() {
@@ -161,6 +168,33 @@ func (p *patient) urls() {
 	p.ok("addresses", "hosts call %s, BMCs fetch from %s; both must be able to reach these", s.AgentURL(), s.ImageURL())
 }
 
+// netboot answers hosts that start from the network for a moment, none of which is allowed, to
+// see whether a run could: card, ports and the addresses to lend.
+func (p *patient) netboot() {
+	n := p.cfg.Netboot
+	if !n.Enabled {
+		return
+	}
+	if _, err := os.Stat(p.cfg.Image); err == nil && netbootFiles(p.cfg.Image) == nil {
+		p.missing("netboot", "unbrick image build makes them", fmt.Errorf("the rescue image %s has no files for network boot", p.cfg.Image))
+	}
+	dir, err := os.MkdirTemp("", "unbrick-doctor-")
+	if err != nil {
+		p.missing("netboot", "", err)
+		return
+	}
+	defer os.RemoveAll(dir)
+	if p.boot, err = n.start(p.c.Context, dir, nil); err != nil {
+		hint := netbootHint
+		if errors.Is(err, netboot.ErrTaken) {
+			hint = "another run on this machine may hold it, or a TFTP or DHCP server; fix goes without network boot meanwhile"
+		}
+		p.missing("netboot", hint, err)
+		return
+	}
+	p.ok("netboot", "its ports are free, and hosts are told to load from %s", p.boot.Address())
+}
+
 func (p *patient) credentials() {
 	if p.fleet == nil {
 		return
@@ -202,7 +236,7 @@ func (p *patient) hosts() {
 	if p.fleet == nil || p.store == nil {
 		return
 	}
-	k := &kit{cfg: p.cfg, store: p.store}
+	k := &kit{cfg: p.cfg, store: p.store, boot: p.boot}
 	defer k.Close()
 	known, err := k.listDrivers(p.store)
 	if err != nil {
@@ -258,6 +292,9 @@ func ask(ctx context.Context, known map[string]remediate.Driver, t remediate.Tar
 	}
 	if driver == nil {
 		d.Found, d.Hint = fmt.Sprintf("%s has a way in by %s, which this version cannot use", t.Host.Name, what), "it is passed over"
+		if what == "netboot" {
+			d.Found, d.Hint = fmt.Sprintf("%s has a way in by netboot, which is not turned on, or not to be had here", t.Host.Name), "netboot: {enabled: true} in unbrick.yaml turns it on; if it does, see what doctor says of netboot"
+		}
 		return d
 	}
 	ctx, cancel := context.WithTimeout(ctx, 30*time.Second)

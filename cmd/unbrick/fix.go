@@ -21,6 +21,7 @@ func fixCommand() *cli.Command {
 		Flags: append(append(fleetFlags(), listenFlags()...), stateFlag(), playbookFlag(), keysFlag(), imageFlag(), dryRunFlag(), askFlag(), jsonFlag(), logFlag(), noWaitFlag()),
 		Description: `Has a state of its own beside that of the run, so that a halted or finished run is no
 hindrance; cut off, the same command goes on. A host that a run is treating right now is left to it.
+Network boot has ports of its own: while a run answers there, fix goes without that way.
 
    unbrick fix SYD-00012 -i fleet.csv -c unbrick.yaml
    unbrick fix SYD-00012 -c unbrick.yaml --listen :8444 --image-listen :8081   while a run goes on`,
@@ -52,6 +53,7 @@ func fix(c *cli.Context) error {
 	if err := leftAlone(c, cfg, h.Name); err != nil {
 		return err
 	}
+	cfg.beside = true
 	cfg.pins, cfg.State = cfg.State, fixState(cfg.State, h.Name)
 	cfg.Schedule.Shift = "" // whoever asks for one host is there
 	return carryOut(c, cfg, one, "fix-"+time.Now().UTC().Format("20060102-150405"))

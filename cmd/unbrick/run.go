@@ -1,6 +1,7 @@
 package main
 
 import (
+	"cmp"
 	"context"
 	"crypto/sha256"
 	"encoding/hex"
@@ -249,15 +250,20 @@ func (k *kit) sayUnused(c *cli.Context, fleet *inventory.Fleet) {
 	for _, way := range slices.Sorted(maps.Keys(hosts)) {
 		hint := ""
 		if way == "netboot" && k.boot == nil {
-			hint = ": netboot: {enabled: true} in unbrick.yaml turns it on"
+			hint = ": " + cmp.Or(k.noBoot, "netboot: {enabled: true} in unbrick.yaml turns it on")
+		}
+		if err := remediate.Supports(k.drivers[way], k.playbook); err != nil {
+			hint = ": " + err.Error()
 		}
 		say(c, "the way in %s of %d hosts is not used%s", way, hosts[way], hint)
 	}
 }
 
-// ladder returns the ways in whose drivers are here.
+// ladder returns the ways in whose drivers are here and can carry out the playbook.
 func (k *kit) ladder() remediate.Ladder {
-	return k.cfg.ladder().Only(func(way string) bool { return k.drivers[way] != nil })
+	return k.cfg.ladder().Only(func(way string) bool {
+		return k.drivers[way] != nil && remediate.Supports(k.drivers[way], k.playbook) == nil
+	})
 }
 
 // patience is how long the run goes on for hosts that wait for a person.

@@ -8,6 +8,7 @@ import (
 	"errors"
 	"fmt"
 	"io/fs"
+	"log/slog"
 	"maps"
 	"net/url"
 	"os"
@@ -120,13 +121,24 @@ func (k *kit) serveNetboot(ctx context.Context) error {
 	if !n.Enabled {
 		return nil
 	}
-	boot, err := pxe.Start(ctx, pxe.Config{Dir: n.Dir, Interface: n.Interface, Address: n.Address, Lend: n.Lend, HTTP: n.HTTP, Log: k.log})
+	boot, err := n.start(ctx, n.Dir, k.log)
+	if errors.Is(err, pxe.ErrTaken) && k.cfg.beside {
+		k.noBoot = "a run that goes on has its ports (" + oneLine(err.Error()) + ")"
+		return nil
+	}
 	if err != nil {
-		return hinted(err, "see netboot: of unbrick.yaml in the README; on Linux its ports need root or CAP_NET_BIND_SERVICE")
+		return hinted(err, netbootHint)
 	}
 	k.boot = boot
 	k.closers = append(k.closers, boot)
 	return nil
+}
+
+const netbootHint = "see netboot: of unbrick.yaml in the README; on Linux its ports need root or CAP_NET_BIND_SERVICE"
+
+// start answers the hosts that are allowed in dir.
+func (n netbootConfig) start(ctx context.Context, dir string, log *slog.Logger) (*pxe.Server, error) {
+	return pxe.Start(ctx, pxe.Config{Dir: dir, Interface: n.Interface, Address: n.Address, Lend: n.Lend, HTTP: n.HTTP, Log: log})
 }
 
 // netbootFiles returns what hosts load from the network, of an image that has it.

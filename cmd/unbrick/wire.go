@@ -18,7 +18,6 @@ import (
 	"unbrick/inventory"
 	"unbrick/playbooks"
 	"unbrick/remediate"
-	"unbrick/remediate/driver/winrm"
 	"unbrick/remediate/engine"
 	"unbrick/remediate/netboot"
 	"unbrick/remediate/probe"
@@ -38,6 +37,7 @@ type kit struct {
 	ledger   *bitlocker.Ledger // of the broker
 	server   *rescue.Server
 	boot     *netboot.Server // nil: no host starts from the network
+	noBoot   string          // why, where it was asked for
 	drivers  map[string]remediate.Driver
 	prober   remediate.Prober
 	voucher  remediate.Voucher // nil: no credential for WinRM
@@ -158,8 +158,8 @@ func (k *kit) serve(ctx context.Context, base rescue.Base) error {
 // person with a stick would have to come again if it cannot.
 func (k *kit) terms(t remediate.Target) rescue.Terms {
 	a := k.cfg.Allow
-	safe := a.SafeMode && !t.Returned && t.Route.Driver != remediate.Manual && k.drivers["winrm"] != nil && winrm.Supports(k.playbook) == nil &&
-		slices.ContainsFunc(k.cfg.ladder().Ways(t.Host), func(r inventory.Route) bool { return r.Driver == "winrm" })
+	safe := a.SafeMode && !t.Returned && t.Route.Driver != remediate.Manual &&
+		slices.ContainsFunc(k.ladder().Ways(t.Host), func(r inventory.Route) bool { return r.Driver == "winrm" })
 	return rescue.Terms{Allow: wire.Allow{Hibernated: a.Hibernated, DropJournal: a.DropJournal, SafeMode: safe}}
 }
 

@@ -107,8 +107,14 @@ func (s *Server) listenDHCP(addr string) (*net.UDPConn, error) {
 	return server4.NewIPv4UDPConn(s.cfg.Interface, a)
 }
 
+// ErrTaken means that another process has a port of network boot.
+var ErrTaken = errors.New("another process has that port")
+
 func cannotListen(what, addr string, err error) error {
 	err = fmt.Errorf("cannot listen for %s on %s: %w", what, addr, err)
+	if text := err.Error(); strings.Contains(text, "address already in use") || strings.Contains(text, "Only one usage of each socket address") {
+		return fmt.Errorf("%w: %w", err, ErrTaken)
+	}
 	// The DHCP library does not wrap what the system said.
 	if text := err.Error(); strings.Contains(text, "permission denied") || strings.Contains(text, "not permitted") {
 		return fmt.Errorf("%w\nnetwork boot needs ports below 1024: run as root, or once: setcap cap_net_bind_service,cap_net_raw+ep unbrick", err)

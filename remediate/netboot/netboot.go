@@ -152,6 +152,9 @@ func (s *Server) Close() error {
 	return errors.Join(errs...)
 }
 
+// Address is by which hosts reach this machine.
+func (s *Server) Address() string { return s.ip.String() }
+
 // Allow has the host with these MACs answered from now on: it boots the image at that URL.
 // The folder of the image has another beside it, netboot, with the files in [Files]. It is on
 // stable storage when Allow returns. A host that was allowed already is allowed anew.
