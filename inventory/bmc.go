@@ -65,40 +65,73 @@ func (m *merger) putBMCsAside() {
 }
 
 // routesOnce takes ways in away that several hosts have after all sources were heard: a BMC that
-// two sources give to two hosts would restart the wrong one.
+// two sources give to two hosts would restart the wrong one. What one host alone of them that is
+// in use has is its own.
 func (m *merger) routesOnce(hosts []Host) {
-	first, shared := map[string]int{}, map[string][]int{}
+	first, shared := map[string]claimedBy{}, map[string][]int{}
 	for i := range hosts {
 		for _, r := range hosts[i].Routes {
-			if r.Driver == "manual" {
-				continue
-			}
-			key := routeKey(r)
-			was, ok := first[key]
-			switch {
-			case !ok:
-				first[key] = i
-			case was != i:
-				if shared[key] == nil {
-					shared[key] = []int{was}
+			for _, key := range routeKeys(r) {
+				was, ok := first[key.at]
+				switch {
+				case !ok:
+					first[key.at] = claimedBy{i, key.whole}
+				case was.host == i:
+					was.whole = was.whole || key.whole
+					first[key.at] = was
+				case was.whole || key.whole:
+					if shared[key.at] == nil {
+						shared[key.at] = []int{was.host}
+					}
+					if all := shared[key.at]; all[len(all)-1] != i {
+						shared[key.at] = append(all, i)
+					}
 				}
-				shared[key] = append(shared[key], i)
 			}
 		}
 	}
+	if len(shared) == 0 {
+		return
+	}
 	for i := range hosts {
 		h := &hosts[i]
+		var noted []string
 		h.Routes = slices.DeleteFunc(slices.Clone(h.Routes), func(r Route) bool {
-			all := shared[routeKey(r)]
-			if all == nil {
-				return false
+			for _, key := range routeKeys(r) {
+				all := shared[key.at]
+				if all == nil || onlyInUse(hosts, all) == i {
+					continue
+				}
+				if all[0] == i && !slices.Contains(noted, key.at) {
+					noted = append(noted, key.at)
+					m.claimed(hosts, all, r)
+				}
+				return true
 			}
-			if all[0] == i {
-				m.claimed(hosts, all, r)
-			}
-			return true
+			return false
 		})
 	}
+}
+
+// claimedBy is the first host that has an address, and whether it is all of it.
+type claimedBy struct {
+	host  int
+	whole bool
+}
+
+// onlyInUse returns which of several hosts is the only one in use, -1 if there are none or more.
+func onlyInUse(hosts []Host, all []int) int {
+	one := -1
+	for _, i := range all {
+		if isOut(&hosts[i]) {
+			continue
+		}
+		if one >= 0 {
+			return -1
+		}
+		one = i
+	}
+	return one
 }
 
 // claimed notes with each of the hosts that they all have a way in.
@@ -116,7 +149,26 @@ func (m *merger) claimed(hosts []Host, all []int, r Route) {
 		Reason: "sources give it to " + hosts[all[0]].Name + " and to " + hosts[all[1]].Name, Want: "one host for it; it is not used for any of them"})
 }
 
-func routeKey(r Route) string { return r.Driver + "\x00" + strings.ToLower(bareAddress(r.Address)) }
+// A routeKey is what an address leads to: all that is there, or one of the hosts of a controller.
+type routeKey struct {
+	at    string
+	whole bool
+}
+
+// routeKeys returns what a way in leads to, nothing if that is no one host's alone.
+func routeKeys(r Route) []routeKey {
+	c, ok := controls(r)
+	switch {
+	case ok && c.system != "":
+		all := c.host + "\x00" + c.port
+		return []routeKey{{all, false}, {all + "\x00" + c.system, true}}
+	case ok:
+		return []routeKey{{c.host + "\x00" + c.port, true}}
+	case ofOneHost(r):
+		return []routeKey{{r.Driver + "\x00\x00" + strings.ToLower(bareAddress(r.Address)), true}}
+	}
+	return nil
+}
 
 // ports are those where controllers are spoken to, by driver; an address need not have them.
 var ports = map[string][]string{"redfish": {"443", "80"}, "ipmi": {"623"}, "amt": {"16993", "16992"}}

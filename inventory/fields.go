@@ -1,7 +1,6 @@
 package inventory
 
 import (
-	"maps"
 	"net/netip"
 	"slices"
 	"strings"
@@ -231,32 +230,46 @@ func routeBy(driver string) func(*Host) string {
 }
 
 // macsOnce takes the MAC addresses away that several hosts have: those of docking stations and
-// of VPN adapters. A host that is booted from the network by one of them may be any of them.
+// of VPN adapters. A host that is booted from the network by one of them may be any of them. What
+// one host alone of them that is in use has is its own.
 func (m *merger) macsOnce(hosts []Host) {
-	holders := map[string]int{}
+	holders := map[string][]int{}
+	first := map[string]int{}
 	for i := range hosts {
 		for _, mac := range hosts[i].MAC {
-			holders[mac]++
+			was, ok := first[mac]
+			if !ok {
+				first[mac] = i
+			} else if all := holders[mac]; was != i && (all == nil || all[len(all)-1] != i) {
+				if all == nil {
+					all = []int{was}
+				}
+				holders[mac] = append(all, i)
+			}
 		}
 	}
-	maps.DeleteFunc(holders, func(_ string, n int) bool { return n < 2 })
-	told := map[string]bool{}
+	if len(holders) == 0 {
+		return
+	}
 	for i := range hosts {
 		h := &hosts[i]
-		if !slices.ContainsFunc(h.MAC, func(mac string) bool { return holders[mac] > 0 }) {
-			continue
-		}
-		var own []string
-		for _, mac := range h.MAC {
-			if holders[mac] == 0 {
-				own = append(own, mac)
-			} else if !told[mac] {
-				told[mac] = true
+		h.MAC = slices.DeleteFunc(slices.Clone(h.MAC), func(mac string) bool {
+			all := holders[mac]
+			if all == nil || onlyInUse(hosts, all) == i {
+				return false
+			}
+			if all[0] == i {
 				at := origin(h)
 				m.in.warn(&RowError{Place: at.Place, Line: at.Line, Column: "mac", Value: mac,
 					Reason: "several hosts have it: a docking station, or an adapter that is no card", Want: "the hosts' own; it is not used for any of them"})
 			}
-		}
-		h.MAC = own
+			other := all[0]
+			if other == i {
+				other = all[1]
+			}
+			at := origin(&hosts[other])
+			h.Conflicts = append(slices.Clip(h.Conflicts), Conflict{"mac", []Said{{mac + ", not used: it is that of " + hosts[other].Name + " too", at.Source, at.Place}}})
+			return true
+		})
 	}
 }

@@ -11,100 +11,144 @@ import (
 	"strings"
 )
 
-// identities finds hosts that two rows claim. It keeps 64-bit hashes, not the values: at
-// eight million hosts the chance that it names an innocent pair is one in half a million,
+// identities finds hosts that two rows of a source claim. It keeps 64-bit hashes, not the values:
+// at eight million hosts the chance that it names an innocent pair is one in half a million,
 // and then a person looks at two lines that differ.
 type identities struct {
 	seed  maphash.Seed
 	names map[uint64]named
-	ids   map[uint64]seen // serial numbers, UUIDs and ways in
+	ids   map[uint64]seen // serial numbers, UUIDs, ways in and MAC addresses
+	macs  bool            // MAC addresses too
 	gone  map[uint32]bool // rows that are put aside, and claim nothing any more
 	buf   []byte
 }
 
-// seen is the row in which a value stood first, or of several the one that is in use.
+// seen is the row in which a value stood first.
 type seen struct {
 	nth, line uint32
-	at        uint32 // when the source last heard of the host, in seconds since 1970
-	other     uint32 // of a serial number the hash of the UUID beside it, and the other way round
+	system    uint32 // of a controller's address: hash of which of its hosts, 0 is not said
+	out       bool   // the host is not in use
 }
 
+// named is the row in which a name stood first, or of several the one that is in use.
 type named struct {
 	seen
+	at  uint32 // when the source last heard of the host, in seconds since 1970
 	row uint64 // start of the row's digest
 }
 
-// A claim is one value that an earlier row has too.
+// A claim is a name that an earlier row has too.
 type claim struct {
+	nth, line    int  // of the earlier row
+	same         bool // the two rows say the same
+	newer, older bool // this row is the one to go by, or the other is
+	state        bool // since one of them alone is in use; if not, since the source heard of it later
+}
+
+// A share is a value that an earlier row under another name has too.
+type share struct {
 	column, value string
-	nth, line     int  // of the earlier row
-	same          bool // the two rows say the same
-	newer, older  bool // the source heard of this row's host later, or of the other's
-	apart         bool // what stands beside the value tells the two hosts apart
+	key           uint64
+	first         seen
 }
 
-// newIdentities returns an empty set. The seed differs from process to process, so that
-// nobody can write an inventory whose hashes collide.
-func newIdentities() identities {
-	return identities{seed: maphash.MakeSeed(), names: map[uint64]named{}, ids: map[uint64]seen{}, gone: map[uint32]bool{}}
+// newIdentities returns an empty set.
+func newIdentities(seed maphash.Seed, macs bool) identities {
+	return identities{seed: seed, macs: macs, names: map[uint64]named{}, ids: map[uint64]seen{}, gone: map[uint32]bool{}}
 }
 
-// see records the nth host and returns what earlier hosts claim as well.
-func (s *identities) see(h *Host, nth, line int, row uint64) []claim {
-	me := seen{nth: uint32(nth), line: uint32(line)}
+// isOut says that a host is not in use for sure: who has seen it may prove that it was online.
+func isOut(h *Host) bool { return h.State == Retired || h.State == InStock }
+
+// name records the nth host and returns what earlier host of its name there is.
+func (s *identities) name(h *Host, nth, line int, row uint64) (claim, bool) {
+	me := named{seen: seen{nth: uint32(nth), line: uint32(line), out: isOut(h)}, row: row}
 	if at := h.Seen(); !at.IsZero() {
 		me.at = uint32(at.Unix())
 	}
-	var claims []claim
 	key := s.hash("name", h.Name)
 	was, ok := s.names[key]
-	ok = ok && !s.gone[was.nth]
-	if ok {
-		c := me.against(was.seen, "name", h.Name)
-		c.same = was.row == row && !c.newer
-		claims = append(claims, c)
-		if c.same {
-			return claims
-		}
+	if !ok || s.gone[was.nth] {
+		s.names[key] = me
+		return claim{}, false
 	}
-	if !ok || claims[0].newer {
-		s.names[key] = named{me, row}
+	c := claim{nth: int(was.nth), line: int(was.line), newer: me.at > was.at, older: me.at < was.at}
+	if me.out != was.out {
+		c.newer, c.older, c.state = was.out, me.out, true
 	}
-	var serial, uuid uint32
-	if h.Serial != "" && h.UUID != "" {
-		serial, uuid = uint32(s.hash("serial", h.Serial)), uint32(s.hash("uuid", h.UUID))
+	c.same = was.row == row && !c.newer
+	if c.newer {
+		s.names[key] = me
 	}
-	see := func(column, value, compare string, other uint32) {
-		if compare == "" {
-			return
-		}
-		me.other = other
-		key := s.hash(column, compare)
-		was, ok := s.ids[key]
-		if ok = ok && !s.gone[was.nth]; ok {
-			claims = append(claims, me.against(was, column, value))
-		}
-		if !ok || claims[len(claims)-1].newer {
-			s.ids[key] = me
-		}
-	}
-	see("serial", h.Serial, h.Serial, uuid)
-	see("uuid", h.UUID, h.UUID, serial)
-	for _, r := range h.Routes {
-		if r.Driver != "manual" { // one technician stands for many hosts
-			see(r.Driver, r.Address, bareAddress(r.Address), 0)
-		}
-	}
-	return claims
+	return c, true
 }
 
-// against compares two rows that have one value.
-func (me seen) against(was seen, column, value string) claim {
-	return claim{
-		column: column, value: value, nth: int(was.nth), line: int(was.line),
-		newer: me.at > was.at, older: me.at < was.at,
-		apart: me.other != was.other && me.other != 0 && was.other != 0,
+// values records what the nth host is known and reached by, and calls shared for what earlier hosts
+// have as well.
+func (s *identities) values(h *Host, nth, line int, shared func(share)) {
+	me := seen{nth: uint32(nth), line: uint32(line), out: isOut(h)}
+	s.each(h, func(v value) {
+		me.system = v.system
+		was, ok := s.ids[v.key]
+		switch {
+		case !ok:
+			s.ids[v.key] = me
+		case was.nth == me.nth:
+			if v.system == 0 && was.system != 0 { // all of a controller, after one host of it
+				s.ids[v.key] = me
+			}
+		case was.system == 0 || v.system == 0:
+			shared(share{v.column, v.text, v.key, was})
+		}
+	})
+}
+
+// A value is one by which a host is known or reached.
+type value struct {
+	column, text string
+	route, mac   int // which it is, from 1 on
+	key          uint64
+	system       uint32
+}
+
+// each calls f with the values of a host that no other has. What switches several hosts has one
+// for all of it, and one for the host's own part.
+func (s *identities) each(h *Host, f func(value)) {
+	if h.Serial != "" {
+		f(value{column: "serial", text: h.Serial, key: s.hash("serial", h.Serial)})
 	}
+	if h.UUID != "" {
+		f(value{column: "uuid", text: h.UUID, key: s.hash("uuid", h.UUID)})
+	}
+	for i, r := range h.Routes {
+		v := value{column: r.Driver, text: r.Address, route: i + 1}
+		c, ok := controls(r)
+		switch {
+		case ok && c.system != "":
+			own := v
+			own.key = s.hash("bmc", c.host+" "+c.port+" "+c.system)
+			f(own)
+			v.system = uint32(own.key) | 1
+			fallthrough
+		case ok:
+			v.key = s.hash("bmc", c.host+" "+c.port)
+			f(v)
+		case ofOneHost(r):
+			v.key = s.hash(r.Driver, bareAddress(r.Address))
+			f(v)
+		}
+	}
+	if s.macs {
+		for i, m := range h.MAC {
+			f(value{column: "mac", text: m, mac: i + 1, key: s.hash("mac", m)})
+		}
+	}
+}
+
+// ofOneHost says that a way in is one host's alone: a technician stands for many, and some
+// addresses are words for another way of the host.
+func ofOneHost(r Route) bool {
+	return r.Driver != "manual" && r.Address != "auto" && r.Address != "yes"
 }
 
 // bareAddress leaves out of an address what may be written or not: "https://10.0.0.5/" and

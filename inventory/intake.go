@@ -3,6 +3,7 @@ package inventory
 import (
 	"context"
 	"fmt"
+	"hash/maphash"
 	"slices"
 	"sort"
 	"strings"
@@ -11,12 +12,14 @@ import (
 // An intake judges what sources yield.
 type intake struct {
 	keep    int
+	seed    maphash.Seed // differs from process to process
 	sum     Summary
 	digest  digest
 	ids     identities
 	dropped map[int]bool // by the order in which hosts came
-	blank   map[int]int  // what of a host is put aside: noSerial, noUUID
-	hosts   int          // that came
+	shared  shares
+	name    func(nth int) string // of a host that came, where hosts are kept
+	hosts   int                  // that came
 	starts  []start
 	zones   map[string]siteZone
 	bad     rowCount
@@ -62,25 +65,20 @@ func newIntake(opts Options) (*intake, error) {
 		opts.Keep = keepProblems
 	}
 	in := &intake{
-		keep: opts.Keep, ids: newIdentities(),
-		dropped: map[int]bool{}, blank: map[int]int{}, zones: map[string]siteZone{},
+		keep: opts.Keep, seed: maphash.MakeSeed(), // so that nobody can write an inventory whose hashes collide
+		dropped: map[int]bool{}, zones: map[string]siteZone{},
+		shared: shares{open: map[uint64]*sharing{}, void: map[uint64]string{}, lost: map[lost]string{}},
 	}
 	in.sum.Problems.First, in.sum.Warnings.First = []*RowError{}, []*RowError{}
 	return in, nil
 }
-
-// What can be put aside of a host.
-const (
-	noSerial = 1 << iota
-	noUUID
-)
 
 // read judges all that the sources yield and passes on, in their order, the hosts that are
 // right in themselves, with the number of their source. Whether another row of the source
 // claims the same is known only at the end: settle then says which of them must not be used.
 func (in *intake) read(ctx context.Context, sources []Source, keep func(Host, int)) error {
 	for i, src := range sources {
-		in.ids = newIdentities()
+		in.ids = newIdentities(in.seed, len(sources) == 1) // of several, macsOnce sees who has them in the end
 		for h, err := range src.Hosts(ctx) {
 			switch row := rowError(err); {
 			case row != nil && row.Warning:
@@ -95,8 +93,9 @@ func (in *intake) read(ctx context.Context, sources []Source, keep func(Host, in
 				keep(h, i)
 			}
 		}
+		in.judgeShares()
 	}
-	in.ids = identities{}
+	in.ids.names, in.ids.ids, in.ids.gone = nil, nil, nil
 	in.sum.Rows = in.hosts + in.bad.n
 	in.sum.Usable = in.hosts - len(in.dropped)
 	in.sum.Problems.Rows += in.bad.n
@@ -107,12 +106,7 @@ func (in *intake) read(ctx context.Context, sources []Source, keep func(Host, in
 
 // settle prepares the nth host for use, unless it must not be used.
 func (in *intake) settle(h *Host, nth int) bool {
-	if in.blank[nth]&noSerial != 0 {
-		h.Serial = ""
-	}
-	if in.blank[nth]&noUUID != 0 {
-		h.UUID = ""
-	}
+	in.blank(h, nth)
 	return !in.dropped[nth]
 }
 
@@ -132,35 +126,10 @@ func (in *intake) host(h *Host) {
 		in.starts = append(in.starts, start{nth, at.Place})
 	}
 	sum := in.digest.add(h)
-	for _, c := range in.ids.see(h, nth, at.Line, sum) {
-		e := &RowError{Place: at.Place, Line: at.Line, Column: c.column, Value: c.value}
-		switch {
-		case c.same:
-			e.Reason, e.Want = "the same row as "+in.where(c), "each host once"
-			in.warn(e)
-			in.putAside(nth)
-			return
-		case in.ids.gone[uint32(nth)] || in.ids.gone[uint32(c.nth)]: // said before
-		case c.apart:
-			e.Reason = "another host has it too, and the two are told apart by what stands beside it: " + in.where(c)
-			e.Want = "a " + c.column + " of its own; it is not used for either"
-			in.warn(e)
-			bit := map[string]int{"serial": noSerial, "uuid": noUUID}[c.column]
-			in.blank[nth] |= bit
-			in.blank[c.nth] |= bit
-		case c.newer || c.older:
-			old := nth
-			if c.newer {
-				old = c.nth
-			}
-			e.Reason = "two records of it, of which the one last seen is used; the other: " + in.where(c)
-			e.Want = "the older record deleted"
-			in.warn(e)
-			in.putAside(old)
-		default:
-			in.refuse(e, c, nth)
-		}
+	if c, ok := in.ids.name(h, nth, at.Line, sum); ok && in.twice(h, nth, c) {
+		return
 	}
+	in.ids.values(h, nth, at.Line, func(s share) { in.shared.add(s, h, nth) })
 	in.checkZone(h, at)
 }
 
@@ -173,12 +142,38 @@ func (in *intake) putAside(nth int) {
 	}
 }
 
-// refuse leaves out both hosts of a claim.
-func (in *intake) refuse(e *RowError, c claim, nth int) {
-	e.Reason = "another host already has it: " + in.where(c)
-	e.Want = "each host once, with a " + c.column + " of its own"
+// twice settles that an earlier row has the name of the nth host. It says whether there is no more
+// to see of this one.
+func (in *intake) twice(h *Host, nth int, c claim) bool {
+	at := origin(h)
+	e := &RowError{Place: at.Place, Line: at.Line, Column: "name", Value: h.Name}
+	old := nth
+	if c.newer {
+		old = c.nth
+	}
+	switch {
+	case c.same:
+		e.Reason, e.Want = "the same row as "+in.where(c.nth, c.line), "each host once"
+	case c.state:
+		e.Reason = "two records of it, of which the one in use is used; the other: " + in.where(c.nth, c.line)
+		e.Want = "the record that is not in use deleted"
+	case c.newer || c.older:
+		e.Reason = "two records of it, of which the one last seen is used; the other: " + in.where(c.nth, c.line)
+		e.Want = "the older record deleted"
+	default:
+		e.Reason, e.Want = "another host already has it: "+in.where(c.nth, c.line), "each host once, with a name of its own"
+		in.refuse(e, c.nth, nth)
+		return false
+	}
+	in.warn(e)
+	in.putAside(old)
+	return old == nth
+}
+
+// refuse leaves out hosts of one name of which nobody knows which is right.
+func (in *intake) refuse(e *RowError, nths ...int) {
 	in.sum.Problems.add(e, in.keep)
-	for _, n := range []int{c.nth, nth} {
+	for _, n := range nths {
 		if !in.dropped[n] {
 			in.dropped[n] = true
 			in.sum.Problems.Rows++
@@ -186,14 +181,17 @@ func (in *intake) refuse(e *RowError, c claim, nth int) {
 	}
 }
 
-// where names the earlier row of a claim: "fleet.csv:12".
-func (in *intake) where(c claim) string {
-	i := sort.Search(len(in.starts), func(i int) bool { return in.starts[i].nth > c.nth })
+// where names a row: "fleet.csv:12", or its host where lines mean nothing.
+func (in *intake) where(nth, line int) string {
+	i := sort.Search(len(in.starts), func(i int) bool { return in.starts[i].nth > nth })
 	place := in.starts[i-1].place
-	if c.line == 0 {
-		return place
+	switch {
+	case line > 0:
+		return fmt.Sprintf("%s:%d", place, line)
+	case in.name != nil:
+		return in.name(nth) + " in " + place
 	}
-	return fmt.Sprintf("%s:%d", place, c.line)
+	return place
 }
 
 // checkZone warns of a site that keeps two times: one of them is a slip, and its hosts would

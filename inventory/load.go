@@ -57,11 +57,14 @@ type Fleet struct {
 // recognised. What they do not agree on is in the host's Conflicts.
 //
 // Rows that cannot be used are reported all at once: the error is then the fleet's *Problems.
-// So are hosts that two rows of one source claim: by name in any case, serial number, UUID or
-// a way in, since a BMC address in two rows restarts the wrong host. Neither of the two is
-// used, since nobody knows which one is right; unless the source has seen one of them later,
-// or a row repeats another word for word: that is only a warning. With opts.SkipBad what is
-// left is a fleet and no error, unless nothing is left.
+// So are two rows of one source under one name, in any case. Neither is used, since nobody knows
+// which one is right; unless one of them alone is in use, or the source has seen it later, or a row
+// repeats another word for word: that is only a warning. With opts.SkipBad what is left is a fleet
+// and no error, unless nothing is left.
+//
+// A serial number, UUID, way in or MAC address that rows of one source have under several names
+// is used for none of them, since a BMC address in two rows restarts the wrong host: that is a
+// warning, and stands in the Conflicts of each. Nobody is left out for it.
 //
 // The Fleet is there whenever the sources could be read to their end. Any other error is a
 // source that could not.
@@ -74,6 +77,7 @@ func Load(ctx context.Context, opts Options, sources ...Source) (*Fleet, error) 
 		return in.loadMerged(ctx, opts, sources)
 	}
 	var hosts []Host
+	in.name = func(nth int) string { return hosts[nth].Name }
 	if err := in.read(ctx, sources, func(h Host, _ int) { hosts = append(hosts, h) }); err != nil {
 		return nil, err
 	}
@@ -95,6 +99,7 @@ func Load(ctx context.Context, opts Options, sources ...Source) (*Fleet, error) 
 func (in *intake) loadMerged(ctx context.Context, opts Options, sources []Source) (*Fleet, error) {
 	rows := new(list)
 	var from []uint16
+	in.name = func(nth int) string { return rows.at(int32(nth)).Name }
 	err := in.read(ctx, sources, func(h Host, source int) {
 		rows.add(h)
 		from = append(from, uint16(source))

@@ -170,59 +170,104 @@ func TestWarnings(t *testing.T) {
 }
 
 func TestDuplicates(t *testing.T) {
-	type hosts = []inventory.Host
-	serial := func(name, serial string) inventory.Host { h := named(name); h.Serial = serial; return h }
-	uuid := func(name, uuid string) inventory.Host { h := named(name); h.UUID = uuid; return h }
-	by := func(name, driver, address string) inventory.Host {
-		h := named(name)
-		h.Routes = []inventory.Route{{Driver: driver, Address: address}}
-		return h
-	}
 	for _, tc := range []struct {
-		name  string
-		hosts hosts
-		want  string // line, column and earlier line of each, joined by spaces
-		left  string
+		name string
+		rows string // of one source, as row has them
+		want string // line, column and earlier line of each warning; of each problem with a ! before it
+		left string // hosts with their values, as brief has them
 	}{
-		{"name in another case", hosts{serial("PC-1", "s1"), named("x"), serial("pc-1", "s2")}, "4/name/2", "x"},
-		{"name beyond ASCII", hosts{serial("MÜNCHEN", "s1"), serial("münchen", "s2")}, "3/name/2", ""},
-		{"serial", hosts{serial("a", "S1"), serial("b", "s1"), named("c")}, "3/serial/2", "c"},
-		{"UUID", hosts{uuid("a", "u1"), uuid("b", "u1")}, "3/uuid/2", ""},
-		{"three of one", hosts{serial("a", "S1"), serial("b", "S1"), serial("c", "S1")}, "3/serial/2 4/serial/2", ""},
-		{"two values at once", hosts{{Name: "a", Serial: "1", UUID: "2"}, {Name: "b", Serial: "1", UUID: "2"}}, "3/serial/2 3/uuid/2", ""},
-		{"one BMC for two hosts", hosts{by("a", "redfish", "https://BMC1/"), by("b", "redfish", "bmc1"), named("c")}, "3/redfish/2", "c"},
-		{"one technician for two hosts is fine", hosts{by("a", "manual", "kim"), by("b", "manual", "kim")}, "", "a b"},
-		{"serial and UUID are told apart", hosts{serial("a", "1"), uuid("b", "1"), named("1")}, "", "a b 1"},
-		{"nothing is no identity", hosts{serial("a", ""), serial("b", ""), uuid("c", "")}, "", "a b c"},
+		{"name in another case", "PC-1 serial=s1\n x\n pc-1 serial=s2", "!3/name/1", "x"},
+		{"name beyond ASCII", "MÜNCHEN serial=s1\n münchen serial=s2", "!2/name/1", ""},
+		{"retired, and in use", "PC1 serial=s1 state=retired seen=9\n PC1 serial=s2 seen=3\n PC1 serial=s3 state=in-stock", "2/name/1 3/name/2", "PC1:s2"},
+		{"in use, and retired", "PC1 serial=s2\n PC1 serial=s1 state=retired seen=9", "2/name/1", "PC1:s2"},
+
+		{"serial", "a serial=S1\n b serial=s1 redfish=b\n c", "2/serial/1", "a b:b c"},
+		{"blades, one seen later", "a serial=C9 redfish=1 seen=3\n b serial=C9 redfish=2 seen=4\n c serial=C9 redfish=3 seen=5", "2/serial/1 3/serial/1", "a:1 b:2 c:3"},
+		{"UUID", "a uuid=1 serial=s1\n b uuid=1 serial=s2", "2/uuid/1", "a:s1 b:s2"},
+		{"two values at once", "a serial=1 uuid=2\n b serial=1 uuid=2", "2/serial/1 2/uuid/1", "a b"},
+		{"serial and UUID are told apart", "a serial=1\n b uuid=1\n 1", "", "a:1 b:" + uuidOf("1") + " 1"},
+		{"nothing is no identity", "a\n b\n c", "", "a b c"},
+		{"of one who is not in use", "a serial=s1 redfish=1 state=retired\n b serial=s1 redfish=1\n c redfish=2", "2/redfish/1 2/serial/1", "a b:s1:1 c:2"},
+		{"after a row that is put aside", "a serial=s1 seen=3\n b serial=s1\n a serial=s2 seen=4", "3/name/1", "b:s1 a:s2"},
+		{"beside a row that is put aside", "a serial=s1 seen=3\n b serial=s1\n a serial=s2 seen=4\n c serial=s1", "3/name/1 4/serial/2", "b a:s2 c"},
+
+		{"one BMC for two hosts", "a redfish=https://BMC1/ serial=s1 seen=3\n b redfish=bmc1 serial=s2 seen=4\n c", "2/redfish/1", "a:s1 b:s2 c"},
+		{"one BMC, with its port and without", "a redfish=10.0.0.7\n b redfish=https://10.0.0.7:443\n c redfish=https://10.0.0.7/redfish/v1/\n d redfish=10.0.0.7:8443", "2/redfish/1 3/redfish/1", "a b c d:10.0.0.7:8443"},
+		{"one BMC by two protocols", "a redfish=10.0.0.7\n b ipmi=10.0.0.7:623\n c netboot=ipmi:10.0.0.7\n d restart=redfish:https://10.0.0.7", "2/ipmi/1 3/netboot/1 4/restart/1", "a b c d"},
+		{"one host's BMC by two protocols", "a redfish=10.0.0.7 ipmi=10.0.0.7 netboot=auto restart=auto\n b redfish=10.0.0.8 netboot=auto restart=auto", "", "a:10.0.0.7:10.0.0.7:auto:auto b:10.0.0.8:auto:auto"},
+		{"hosts of one chassis", "a redfish=c/redfish/v1/Systems/1\n b redfish=https://c/redfish/v1/Systems/2\n d redfish=c2", "", "a:c/redfish/v1/Systems/1 b:https://c/redfish/v1/Systems/2 d:c2"},
+		{"a host of a chassis twice", "a redfish=c/redfish/v1/Systems/1\n b redfish=c/redfish/v1/Systems/2\n d redfish=https://C:443/redfish/v1/Systems/2/", "3/redfish/2", "a:c/redfish/v1/Systems/1 b d"},
+		{"a chassis, and one of its hosts", "a redfish=c/redfish/v1/Systems/1\n b redfish=c", "2/redfish/1", "a b"},
+		{"simulated BMCs behind one address", "a redfish=127.0.0.1:9001\n b redfish=127.0.0.1:9002", "", "a:127.0.0.1:9001 b:127.0.0.1:9002"},
+		{"one technician for two hosts is fine", "a manual=kim\n b manual=kim", "", "a:kim b:kim"},
+		{"a MAC address", "a mac=1,2\n b mac=2\n c mac=2,3", "2/mac/1", "a:52:54:00:00:00:01 b c:52:54:00:00:00:03"},
+		{"a MAC address of one who is not in use", "a mac=1 state=in-stock\n b mac=1", "2/mac/1", "a b:52:54:00:00:00:01"},
 	} {
 		t.Run(tc.name, func(t *testing.T) {
-			var src memory
-			for _, h := range tc.hosts {
-				src = append(src, h)
+			src := rows{name: "mem"}
+			for line := range strings.Lines(tc.rows) {
+				src.hosts = append(src.hosts, row(t, line))
 			}
-			fleet, err := both(t, inventory.Options{SkipBad: true}, src, memory{named("last")})
-			if err != nil {
-				t.Fatal(err)
-			}
+			fleet, _ := both(t, inventory.Options{SkipBad: true}, src)
+			addsUp(t, fleet)
 			var got []string
-			for _, e := range fleet.Problems.First {
-				var first int
-				if _, err := fmt.Sscanf(e.Reason, "another host already has it: mem:%d", &first); err != nil {
-					t.Fatalf("%q: %v", e.Reason, err)
+			for mark, errs := range map[string][]*inventory.RowError{"!": fleet.Problems.First, "": fleet.Warnings.First} {
+				for _, e := range errs {
+					_, first, _ := strings.Cut(e.Reason, "mem:")
+					got = append(got, fmt.Sprintf("%s%d/%s/%s", mark, e.Line, e.Column, first))
 				}
-				got = append(got, fmt.Sprintf("%d/%s/%d", e.Line, e.Column, first))
 			}
 			if s := strings.Join(got, " "); s != tc.want {
-				t.Errorf("duplicates: got %q, want %q", s, tc.want)
+				t.Errorf("says %q, want %q", s, tc.want)
 			}
-			if left := strings.Join(hostNames(fleet.Hosts), " "); left != strings.TrimSpace(tc.left+" last") {
-				t.Errorf("left: got %q, want %q", left, tc.left)
+			var left []string
+			for _, h := range fleet.Hosts {
+				left = append(left, brief(h))
 			}
-			if bad := len(tc.hosts) - len(strings.Fields(tc.left)); fleet.Problems.Rows != bad || fleet.Rows != len(tc.hosts)+1 {
-				t.Errorf("%d of %d rows are bad, want %d of %d", fleet.Problems.Rows, fleet.Rows, bad, len(tc.hosts)+1)
+			if s := strings.Join(left, " "); s != tc.left {
+				t.Errorf("left: %q, want %q", s, tc.left)
+			}
+			for i, h := range fleet.Hosts { // what is taken away is noted
+				was := slices.IndexFunc(src.hosts, func(o inventory.Host) bool { return o.Name == h.Name && (h.Serial == "" || h.Serial == o.Serial) })
+				if lost := strings.Count(brief(src.hosts[was]), ":") > strings.Count(left[i], ":"); lost != (len(h.Conflicts) > 0) {
+					t.Errorf("%s was %s, and has the conflicts %v", left[i], brief(src.hosts[was]), h.Conflicts)
+				}
+			}
+			if tc.want == "" || strings.Contains(tc.want, "name") {
+				return
+			}
+			// Beside another source that says nothing of them it is the same, whichever comes first.
+			for _, sources := range [][]inventory.Source{{src, memory{named("last")}}, {memory{named("last")}, src}} {
+				fleet, err := both(t, inventory.Options{}, sources...)
+				if err != nil {
+					t.Fatal(err)
+				}
+				var again []string
+				for _, h := range fleet.Hosts {
+					if h.Name != "last" {
+						again = append(again, brief(h))
+					}
+				}
+				if s := strings.Join(again, " "); s != tc.left {
+					t.Errorf("beside another source: %q, want %q", s, tc.left)
+				}
 			}
 		})
 	}
+}
+
+// brief writes a host as its name and what it is known and reached by.
+func brief(h inventory.Host) string {
+	words := []string{h.Name}
+	for _, v := range append([]string{h.Serial, h.UUID}, h.MAC...) {
+		if v != "" {
+			words = append(words, v)
+		}
+	}
+	for _, r := range h.Routes {
+		words = append(words, r.Address)
+	}
+	return strings.Join(words, ":")
 }
 
 func TestDigest(t *testing.T) {

@@ -63,7 +63,7 @@ func row(t testing.TB, text string) inventory.Host {
 			var n int
 			fmt.Sscan(v, &n)
 			h.From = []inventory.Origin{{Seen: time.Date(2024, 7, n, 0, 0, 0, 0, time.UTC)}}
-		case "redfish", "ipmi", "libvirt", "vsphere", "ec2", "netboot", "restart":
+		case "redfish", "ipmi", "libvirt", "vsphere", "ec2", "netboot", "restart", "manual":
 			h.Routes = append(h.Routes, inventory.Route{Driver: k, Address: v})
 		default:
 			t.Fatalf("no field %q", k)
@@ -141,7 +141,7 @@ func TestMerge(t *testing.T) {
 		{"cloned UUIDs", "a: PC1 serial=S111 uuid=1\n b: PC2 serial=S222 uuid=1\n c: PC1 uuid=1", "PC1=a1+c1 PC2=b1", "shared by machines"},
 		{"a new board in the same machine", "a: PC1 serial=S111 uuid=1\n b: PC1 serial=S222 uuid=1", "PC1=a1+b1", ""},
 		{"the chassis' serial number", "a: B1 serial=CH99 uuid=1\n b: B2 serial=CH99 uuid=2", "B1=a1 B2=b1", "shared by machines"},
-		{"cloned UUIDs in one source", "a: PC1 serial=S111 uuid=1\n a: PC2 serial=S222 uuid=1\n b: PC2 uuid=1", "PC1=a1 PC2=a2+b1", "told apart"},
+		{"cloned UUIDs in one source", "a: PC1 serial=S111 uuid=1\n a: PC2 serial=S222 uuid=1\n b: PC2 uuid=1", "PC1=a1 PC2=a2+b1", "another host has it too: a:1"},
 		{"serial numbers that are none", "a: PC1 serial=Default_string\n b: PC2 serial=To_be_filled_by_O.E.M.\n c: PC3 serial=00000000\n d: PC4 serial=00000000", "PC1=a1 PC2=b1 PC3=c1 PC4=d1", ""},
 		{"no UUID", "a: PC1 uuid=x\n b: PC2 uuid=x", "PC1=a1+b1", "under several names"},
 
@@ -177,6 +177,13 @@ func TestMerge(t *testing.T) {
 		{"a BMC among the leases", "a: PC1 serial=S111 redfish=https://10.0.0.9/\n dhcp: idrac-1 addr=10.0.0.9", "PC1=a1", "no host"},
 		{"a BMC for the host's address", "a: PC1 addr=10.0.0.9\n b: PC1 addr=10.0.0.7 ipmi=10.0.0.9:623", "PC1=a1+b1", "address of the BMC"},
 		{"one BMC for two hosts", "a: PC1 redfish=bmc1\n b: PC2 redfish=https://BMC1/", "PC1=a1 PC2=b1", "sources give it to PC1 and to PC2"},
+
+		{"one BMC by its port and without", "a: PC1 redfish=https://10.0.0.7:443\n b: PC2 redfish=10.0.0.7", "PC1=a1 PC2=b1", "sources give it to PC1 and to PC2"},
+		{"one BMC by two protocols", "a: PC1 redfish=10.0.0.7\n b: PC2 ipmi=10.0.0.7", "PC1=a1 PC2=b1", "sources give it to PC1 and to PC2"},
+		{"one BMC, for the power of another host", "a: PC1 redfish=10.0.0.7\n b: PC2 netboot=ipmi:10.0.0.7", "PC1=a1 PC2=b1", "sources give it to PC1 and to PC2"},
+		{"one chassis for two hosts", "a: PC1 redfish=10.0.0.7/redfish/v1/Systems/1 ipmi=10.0.1.7\n b: PC2 redfish=10.0.0.7/redfish/v1/Systems/2 ipmi=10.0.1.8", "PC1=a1 PC2=b1", ""},
+		{"a host of a chassis, for two", "a: PC1 redfish=10.0.0.7/redfish/v1/Systems/1\n b: PC2 redfish=https://10.0.0.7:443/redfish/v1/Systems/1/", "PC1=a1 PC2=b1", "sources give it to PC1 and to PC2"},
+		{"a serial number that one source has twice", "a: B1 serial=CH99\n a: B2 serial=CH99\n b: B3 serial=CH99", "B1=a1 B2=a2 B3=b1", "another host has it too: a:1"},
 
 		{"two records in one source, one older", "a: PC1 serial=S111 seen=3\n a: PC1 serial=S111 seen=5\n a: PC1 serial=S111 seen=4\n b: PC1", "PC1=a2+b1", "last seen is used"},
 	} {
