@@ -56,7 +56,8 @@ const (
 	NeverOnline State = "never-online" // on the books, but no system has ever seen it
 )
 
-// A Conflict is a field for which sources have different values. The first is the one in use.
+// A Conflict is a field for which sources have different values; the first is the one in use. Or it
+// is a value that several hosts have, which is used for none of them: it says whose it may be.
 type Conflict struct {
 	Field string `json:"field"`
 	Says  []Said `json:"says"`

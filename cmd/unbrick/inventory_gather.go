@@ -62,7 +62,9 @@ func gather(c *cli.Context, dir string, order []namedSource, old *saved.Fleet, a
 	slots := make(chan struct{}, mostAtOnce)
 	for _, s := range order {
 		if !ask(s) {
-			w.Keep(old, s.Name, old.Section(s.Name).Failed)
+			if was := old.Section(s.Name); !w.Keep(old, s.Name, was.Failed) {
+				w.Miss(*was, was.Failed)
+			}
 			continue
 		}
 		g.asked[s.Name] = true
@@ -105,25 +107,31 @@ func (g *gathering) none() error {
 		"no source of the inventory can be read, and none was saved:\n%s", strings.Join(lines, "\n"))
 }
 
-// read records one source. If that fails, what was saved of it stands in for it.
+// read records one source. If that fails, what was saved of it stands in for it; what another
+// question brought does not, and is kept all the same.
 func (g *gathering) read(ctx context.Context, w *saved.Writer, s namedSource, old *saved.Fleet, fewer bool, count func(int)) error {
 	section := saved.Section{Name: s.Name, Kind: s.Kind, Config: s.Config}
 	var was *saved.Section
 	if old != nil {
 		was = old.Section(s.Name)
 	}
-	if was != nil && (was.Missing || was.Config != s.Config) {
-		was = nil // it was asked something else
-	}
+	same := was != nil && s.asks(was.Config)
 	n := 0
 	err := w.Record(ctx, section, s.Source, func(hosts int) { n = hosts; count(hosts) })
-	if err == nil && was != nil && !fewer && !s.Local && 2*n < was.Hosts {
+	if err == nil && same && was.SHA256 != "" && !fewer && !s.Local && 2*n < was.Hosts {
 		err = fmt.Errorf("it has %d hosts now and had %d %s: a right may have been taken away. If it is true: --fewer", n, was.Hosts, ago(was.Read))
 	}
 	if err == nil {
 		return nil
 	}
-	if was == nil || !w.Keep(old, s.Name, err.Error()) {
+	kept := false
+	switch {
+	case same:
+		kept = w.Keep(old, s.Name, err.Error())
+	case was != nil:
+		kept = w.Park(old, s.Name, err.Error())
+	}
+	if !kept {
 		w.Miss(section, err.Error())
 	}
 	return err
@@ -156,7 +164,7 @@ func ago(at time.Time) string {
 // stale says that a source has to be asked, because what was saved answers another question.
 func stale(old *saved.Fleet, s namedSource) bool {
 	was := old.Section(s.Name)
-	return was == nil || was.Config != s.Config
+	return was == nil || !s.asks(was.Config)
 }
 
 // loadable gathers the rows that a command is to use: those that were saved, unless --refresh or
@@ -218,6 +226,8 @@ func (g *gathering) sayAge(c *cli.Context, cfg *config) {
 func (g *gathering) sayFailed(c *cli.Context) {
 	for _, s := range g.Sections {
 		switch {
+		case s.Parked():
+			say(c, "warning: %s could not be read, and is configured otherwise than %s: its %d hosts of then are kept, and none of them is used (%s)", s.Name, ago(s.Read), s.Hosts, s.Failed)
 		case s.Missing:
 			say(c, "warning: %s could not be read, and nothing of it was saved: what it alone knows is missing (%s)", s.Name, s.Failed)
 		case s.Failed != "":

@@ -22,7 +22,8 @@ func importCommand() *cli.Command {
 			&cli.StringFlag{Name: "run", Usage: "take the hosts that are new into `RUN` (or 'latest'), which may be going on"},
 			&cli.StringFlag{Name: "state", Usage: "of that run: a `FILE`, or postgres://… (default: unbrick.db)"}},
 		Description: `Replaces the saved fleet (unbrick.fleet, or fleet: in unbrick.yaml) as a whole, or not at all. Of a
-source that cannot be read it keeps what was saved the last time, says so, and exits with 1.
+source that cannot be read it keeps what was saved the last time, says so, and exits with 1. Hosts
+that were read with another url:, filter or the like than it has now are kept and not used.
 plan, run, fix and the others go by the saved fleet until the next import, or --refresh.
 
    unbrick inventory import
@@ -181,7 +182,10 @@ func (r *importReport) print(c *cli.Context, cfg *config) error {
 	fmt.Fprintln(w, "SOURCE\tKIND\tHOSTS\tREAD")
 	for _, s := range r.Sources {
 		read := ago(s.Read)
-		if s.Missing {
+		switch {
+		case s.Parked():
+			read += ", not used"
+		case s.Missing:
 			read = "never"
 		}
 		fmt.Fprintf(w, "%s\t%s\t%d\t%s\n", s.Name, s.Kind, s.Hosts, read)

@@ -7,6 +7,7 @@ import (
 	"encoding/json"
 	"fmt"
 	"iter"
+	"reflect"
 	"slices"
 	"strings"
 	"time"
@@ -46,11 +47,15 @@ type namedSource struct {
 	Kind  string
 	Place string // of unbrick.yaml, for errors: "line 7"; empty for the file of -i or inventory:
 	// Config is a digest of what the source is asked, so that what another question brought is
-	// not taken for its answer.
-	Config string
+	// not taken for its answer. Earlier is what it was with an unbrick that counted logins in.
+	Config, Earlier string
+
 	Local  bool // a file: there is no reason to go by what was saved of it
 	Source inventory.Source
 }
+
+// asks says whether the source is asked what brought the rows of a saved section.
+func (s namedSource) asks(config string) bool { return config == s.Config || config == s.Earlier }
 
 // fileSource is what the file of -i or inventory: is called.
 const fileSource = "inventory"
@@ -64,12 +69,12 @@ func openSources(cfg *config) ([]namedSource, error) {
 		if err != nil {
 			return nil, err
 		}
-		all = append(all, namedSource{Name: fileSource, Kind: "csv", Config: configDigest("csv", src), Local: true, Source: renamed{src, fileSource}})
+		all = append(all, namedSource{Name: fileSource, Kind: "csv", Config: configDigest("csv", reflect.ValueOf(src).Elem()), Local: true, Source: renamed{src, fileSource}})
 	}
 	for i := range cfg.Sources {
 		e := &cfg.Sources[i]
 		e.ask(cfg.incident())
-		digest := configDigest(e.Kind, e.opener.config().Interface())
+		digest, earlier := configDigest(e.Kind, e.opener.config()), earlierDigest(e.Kind, e.opener.config().Interface())
 		err := e.equip(cfg)
 		var src inventory.Source
 		if err == nil {
@@ -82,13 +87,40 @@ func openSources(cfg *config) ([]namedSource, error) {
 			src = failing{src, err}
 		}
 		all = append(all, namedSource{Name: e.name(), Kind: e.Kind, Place: fmt.Sprintf("line %d", e.line),
-			Config: digest, Local: e.local(), Source: renamed{src, e.name()}.source()})
+			Config: digest, Earlier: earlier, Local: e.local(), Source: renamed{src, e.name()}.source()})
 	}
 	return all, nil
 }
 
-// configDigest names a configuration. It holds references to secrets and no secret.
-func configDigest(kind string, cfg any) string {
+// configDigest names what a source is asked: of which system, and for which of its hosts, told in
+// which way. How it is reached and let in, and how much it gives at once, is no part of that: a
+// token that was renewed in the night must not cost what was saved.
+func configDigest(kind string, cfg reflect.Value) string {
+	asked := map[string]any{}
+	for _, f := range knownFields(cfg, nil) {
+		if !isAccess(kind, f.name) {
+			asked[f.name] = f.at.Interface()
+		}
+	}
+	return earlierDigest(kind, asked)
+}
+
+// isAccess says that a field of a kind is no part of what its source is asked. Falcon's client_id
+// is: every customer has the same address there.
+func isAccess(kind, field string) bool {
+	switch field {
+	case "ca", "user", "password", "token", "secret", "app_token", "page", "pause":
+		return true
+	case "client_id":
+		return kind != "falcon"
+	case "address":
+		return kind == "activedirectory" // of the server that name: names
+	}
+	return false
+}
+
+// earlierDigest names a whole configuration. It holds references to secrets and no secret.
+func earlierDigest(kind string, cfg any) string {
 	b, err := json.Marshal(cfg)
 	if err != nil { // a field that JSON does not know: the same text for the same values all the same
 		b = fmt.Append(nil, cfg)

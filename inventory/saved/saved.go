@@ -39,7 +39,8 @@ type Section struct {
 	// Failed is why the source could not be read when the file was made: the rows are older, or
 	// there are none.
 	Failed string `json:"failed,omitempty"`
-	// Missing says that there are none.
+	// Missing says that there are none that may be used. Rows may be kept for the configuration
+	// that brought them: see [Writer.Park].
 	Missing bool `json:"missing,omitempty"`
 
 	Bytes  int64  `json:"bytes"`
@@ -117,6 +118,9 @@ func read(f *os.File) (*Fleet, error) {
 	}
 	return fleet, nil
 }
+
+// Parked says that the rows of a section are kept, and not used.
+func (s *Section) Parked() bool { return s.Missing && s.SHA256 != "" }
 
 // Close lets go of the file. Its sources cannot be read any more.
 func (f *Fleet) Close() error {

@@ -254,6 +254,33 @@ func TestKeep(t *testing.T) {
 	}
 }
 
+// What another configuration brought is kept, and not used, from file to file.
+func TestPark(t *testing.T) {
+	dir := t.TempDir()
+	path := filepath.Join(dir, "unbrick.fleet")
+	save(t, path, list{hosts: hosts("a", "b")})
+	for _, park := range []bool{true, true, false} {
+		old := open(t, path)
+		w := saved.NewWriter(dir)
+		take := w.Keep
+		if park {
+			take = w.Park
+		}
+		if !take(old, "netbox", "it is down") {
+			t.Error("there is nothing to take")
+		}
+		publish(t, w, path, "netbox")
+		w.Close()
+		f := open(t, path)
+		if s := f.Section("netbox"); s.Parked() != park || s.Missing != park || s.Hosts != 2 || (f.Source("netbox") == nil) != park {
+			t.Errorf("parked is %v: %+v", park, s)
+		}
+	}
+	if all, _, err := drain(open(t, path).Source("netbox")); err != nil || len(all) != 2 {
+		t.Errorf("%d hosts, %v", len(all), err)
+	}
+}
+
 // Without Publish nothing remains.
 func TestNothingRemains(t *testing.T) {
 	dir := t.TempDir()

@@ -70,15 +70,22 @@ func drop(f *os.File) {
 	os.Remove(f.Name())
 }
 
-// Keep takes over what an earlier file, open until Fleet has returned, has of a source. Why is why the source could not be read.
-// It says whether there was anything to take.
-func (w *Writer) Keep(f *Fleet, name, why string) bool {
+// Keep takes over what an earlier file, open until Fleet has returned, has of a source, for the
+// configuration that brought it. Why is why the source could not be read. It says whether there was
+// anything to take.
+func (w *Writer) Keep(f *Fleet, name, why string) bool { return w.take(f, name, why, false) }
+
+// Park is Keep for a source that is configured otherwise now, and cannot be read: nobody uses the
+// rows, and they are not lost to whoever goes back.
+func (w *Writer) Park(f *Fleet, name, why string) bool { return w.take(f, name, why, true) }
+
+func (w *Writer) take(f *Fleet, name, why string, park bool) bool {
 	s := f.Section(name)
-	if s == nil || s.Missing {
+	if s == nil || s.Missing && !s.Parked() {
 		return false
 	}
 	one := part{section: *s, old: f.rows(name)}
-	one.section.Failed = why
+	one.section.Failed, one.section.Missing = why, park
 	w.put(one)
 	return true
 }
