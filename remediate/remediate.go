@@ -124,6 +124,7 @@ type Gate func(ctx context.Context, t Target) error
 type Posture struct {
 	Power  string            `json:"power"`            // "on", "off" or "unknown"
 	Detail map[string]string `json:"detail,omitempty"` // the driver's own
+	Said   string            `json:"said,omitempty"`   // what the result of the host is to say of it
 }
 
 // String is the posture in words: "power on, boot=disk".
@@ -131,6 +132,9 @@ func (p Posture) String() string {
 	text := "power " + cmp.Or(p.Power, "unknown")
 	for _, k := range slices.Sorted(maps.Keys(p.Detail)) {
 		text += ", " + k + "=" + p.Detail[k]
+	}
+	if p.Said != "" {
+		text += "; " + p.Said
 	}
 	return text
 }

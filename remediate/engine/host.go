@@ -71,7 +71,7 @@ type treatment struct {
 
 	ending
 	evidence string
-	said     string // what the driver said of how the host came up by itself
+	said     string // what the driver said of how the host was found, or came up by itself
 	report   *remediate.Report
 }
 

@@ -21,7 +21,7 @@ type output struct {
 	Posture  remediate.Posture `json:"posture"`
 	Report   *remediate.Report `json:"report,omitempty"`
 	Evidence string            `json:"evidence,omitempty"`
-	Said     string            `json:"said,omitempty"` // by the driver, of how the host came up by itself
+	Said     string            `json:"said,omitempty"` // by the driver, of how the host was found or came up by itself
 	Reason   string            `json:"reason,omitempty"`
 	Final    bool              `json:"final,omitempty"`   // no other way in would do better
 	Then     string            `json:"then,omitempty"`    // the way that can go on

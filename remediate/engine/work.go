@@ -200,7 +200,7 @@ func (t *treatment) check(ctx context.Context, driver remediate.Driver, target r
 	if err != nil {
 		return output{}, err
 	}
-	return output{Outcome: remediate.OK, Posture: posture}, nil
+	return output{Outcome: remediate.OK, Posture: posture, Said: clean(posture.Said)}, nil
 }
 
 func (t *treatment) enter(ctx context.Context, driver remediate.Driver, target remediate.Target, w way) (output, error) {

@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"strings"
 
 	"unbrick/inventory"
 	"unbrick/remediate"
@@ -32,6 +33,28 @@ func (e *UnaskedError) Error() string {
 
 // Unwrap returns what the platform answered.
 func (e *UnaskedError) Unwrap() error { return e.Err }
+
+// mayAll makes sure that every right is there before the first instance of a place is stopped: one
+// that is stopped and cannot go on would be worse off than before. What cannot be asked for is
+// taken to be there.
+func (d *Driver) mayAll(ctx context.Context, v *visit) error {
+	asked, ok := v.Instance.(Checker)
+	if !ok {
+		return nil
+	}
+	place := v.target.Route.Address
+	place = place[:strings.LastIndexByte(place, '/')+1] // a region, a project, a server
+	if _, done := d.asked.Load(place); done {
+		return nil
+	}
+	err := asked.Check(ctx, d.opt.Snapshot)
+	var unasked *UnaskedError
+	if err != nil && !errors.As(err, &unasked) {
+		return fmt.Errorf("%s is not stopped: %w", v.ID(), err)
+	}
+	d.asked.Store(place, true)
+	return nil
+}
 
 // A Checkup is what there is to say of a way into one host, before a run takes it.
 type Checkup struct {

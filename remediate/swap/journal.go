@@ -2,6 +2,7 @@ package swap
 
 import (
 	"context"
+	"crypto/rand"
 	"crypto/sha256"
 	"encoding/hex"
 	"encoding/json"
@@ -11,6 +12,8 @@ import (
 	"io/fs"
 	"strings"
 	"time"
+
+	"unbrick/remediate"
 )
 
 // An Entry is one swap, from before its first change until the instance runs again.
@@ -82,7 +85,7 @@ func (j *Journal) Begin(ctx context.Context, e Entry) (Entry, error) {
 	if err := j.enlist(ctx, e.Instance); err != nil {
 		return Entry{}, err
 	}
-	e.Number, e.Mark = last+1, mark(e.Instance, last+1)
+	e.Number, e.Mark = last+1, newMark()
 	b, err := json.Marshal(e)
 	if err != nil {
 		return Entry{}, err
@@ -224,8 +227,27 @@ func digest(parts ...any) string {
 	return hex.EncodeToString(sum[:])
 }
 
-// mark is what a volume is known by on a helper: at most 20 characters, the room that a virtio
-// disk has for its serial number.
-func mark(instance string, number int) string {
-	return "unbrick-" + digest("mark", instance, number)[:12]
+// newMark returns what a volume is known by on a helper, and its snapshot by, from when the entry is
+// on record: at most 20 characters, the room that a virtio disk has for its serial number. It is
+// random: another state, which does not know of this swap, must not take the snapshot for its own.
+func newMark() string {
+	random := make([]byte, 6)
+	rand.Read(random)
+	return "unbrick-" + hex.EncodeToString(random)
+}
+
+// Others returns an error if an entry that has not ended is not the target's. What two hypervisors
+// run may have one id, of a machine and its replica for instance; and one may be in the inventory
+// twice. It is a *remediate.RetryError if the entry is of the same run, which will end it.
+func (e Entry) Others(t remediate.Target) error {
+	if strings.EqualFold(e.Host, t.Host.Name) && (e.Address == "" || strings.EqualFold(e.Address, t.Route.Address)) {
+		return nil
+	}
+	err := fmt.Errorf("%s was begun on in run %s as %s at %s, and that has not ended: %s at %s has the same id, and is not touched\n"+
+		"bring that to its end first (unbrick cleanup lists it), under that name and address; if it is another instance, it has a copied id: one of the two needs one of its own",
+		e.Instance, e.Run, e.Host, e.Address, t.Host.Name, t.Route.Address)
+	if e.Run == t.Run {
+		return &remediate.RetryError{After: 30 * time.Second, Err: err}
+	}
+	return err
 }

@@ -11,29 +11,33 @@ import (
 )
 
 // Observe implements remediate.Driver. It also refuses an instance that must not be swapped,
-// and one for which no helper has room: better it crashes on for a while than it stands still.
+// one for which no helper has room, since better it crashes on for a while than it stands still,
+// and the first in a place where a right is missing. One that is off is told, or skipped.
 func (d *Driver) Observe(ctx context.Context, t remediate.Target) (remediate.Posture, error) {
 	v, err := d.visit(ctx, t)
 	if err != nil {
 		return remediate.Posture{}, err
 	}
 	defer v.Close()
+	if v.others != nil {
+		return remediate.Posture{}, v.others
+	}
 	slot := v.entry.Slot
 	if v.entry.Number == 0 {
-		if slot, err = v.Describe(ctx); err != nil {
+		if slot, err = d.ready(ctx, v); err != nil {
 			return remediate.Posture{}, err
 		}
-		helper, err := d.room(ctx, v)
-		if err != nil {
-			return remediate.Posture{}, err
-		}
-		d.queue.give(helper, v.ID())
 	}
 	s, err := v.Look(ctx, Entry{Slot: slot})
 	if err != nil {
 		return remediate.Posture{}, err
 	}
 	p := remediate.Posture{Power: string(s.Power), Detail: map[string]string{"volume": slot.Name}}
+	if v.entry.Number == 0 && s.Power == Off {
+		if p.Said, err = d.idle(t.Host, s); err != nil {
+			return remediate.Posture{}, err
+		}
+	}
 	for k, text := range slot.Remark {
 		p.Detail[k] = text
 	}
@@ -43,6 +47,23 @@ func (d *Driver) Observe(ctx context.Context, t remediate.Target) (remediate.Pos
 	return p, nil
 }
 
+// ready describes an instance on which nothing was begun, and makes sure that a swap can begin.
+func (d *Driver) ready(ctx context.Context, v *visit) (Slot, error) {
+	slot, err := v.Describe(ctx)
+	if err != nil {
+		return Slot{}, err
+	}
+	if err := d.mayAll(ctx, v); err != nil {
+		return Slot{}, err
+	}
+	helper, err := d.room(ctx, v)
+	if err != nil {
+		return Slot{}, err
+	}
+	d.queue.give(helper, v.ID())
+	return slot, nil
+}
+
 // Enter implements remediate.Driver. The image is not booted: the helper's agent runs already.
 func (d *Driver) Enter(ctx context.Context, t remediate.Target, _ remediate.Image) error {
 	v, err := d.visit(ctx, t)
@@ -50,6 +71,9 @@ func (d *Driver) Enter(ctx context.Context, t remediate.Target, _ remediate.Imag
 		return err
 	}
 	defer v.Close()
+	if v.others != nil {
+		return v.others
+	}
 	if err := d.begin(ctx, v); err != nil {
 		return err
 	}
@@ -88,19 +112,22 @@ func (d *Driver) begin(ctx context.Context, v *visit) error {
 		Way: d.opt.Way, Instance: v.ID(), Run: v.target.Run, Host: v.target.Host.Name,
 		Address: v.target.Route.Address, Slot: slot, Snapshot: d.opt.Snapshot, At: time.Now().UTC(),
 	})
+	if err == nil {
+		err = v.entry.Others(v.target) // that was faster
+	}
 	return err
 }
 
 // Leave implements remediate.Driver. What it puts back is what the journal says, not what was
 // observed: an earlier attempt may have begun.
-func (d *Driver) Leave(ctx context.Context, t remediate.Target, _ remediate.Posture) error {
+func (d *Driver) Leave(ctx context.Context, t remediate.Target, before remediate.Posture) error {
 	v, err := d.visit(ctx, t)
 	if err != nil {
 		return err
 	}
 	defer v.Close()
 	if v.entry.Number == 0 {
-		return d.leaveUntouched(ctx, v)
+		return d.leaveUntouched(ctx, v, before)
 	}
 	if err := d.opt.Desk.Withdraw(ctx, t); err != nil {
 		return err
@@ -121,10 +148,17 @@ func (d *Driver) end(ctx context.Context, v *visit) error {
 	return d.journal.End(ctx, v.entry)
 }
 
-// leaveUntouched starts an instance that nobody swapped, if it is off.
-func (d *Driver) leaveUntouched(ctx context.Context, v *visit) error {
-	if v.target.Up {
+// leaveUntouched starts an instance that nobody swapped, if it is off and was not.
+func (d *Driver) leaveUntouched(ctx context.Context, v *visit, before remediate.Posture) error {
+	if v.target.Up || before.Power == string(Off) {
 		return nil
+	}
+	if v.others != nil {
+		s, err := v.Look(ctx, Entry{})
+		if err == nil && s.Power == Off {
+			err = v.others
+		}
+		return err
 	}
 	_, err := d.climb(ctx, v, leaving)
 	return err
@@ -135,6 +169,7 @@ type visit struct {
 	Instance
 	target remediate.Target
 	entry  Entry // Number is 0 if nothing was begun
+	others error // what is begun is not the target's
 }
 
 func (d *Driver) visit(ctx context.Context, t remediate.Target) (*visit, error) {
@@ -146,7 +181,14 @@ func (d *Driver) visit(ctx context.Context, t remediate.Target) (*visit, error) 
 	if err != nil {
 		return nil, errors.Join(err, in.Close())
 	}
-	return &visit{in, t, e}, nil
+	v := &visit{Instance: in, target: t}
+	if e.Number > 0 {
+		v.others = e.Others(t)
+	}
+	if v.others == nil {
+		v.entry = e
+	}
+	return v, nil
 }
 
 // mark is what the agent on a helper knows the volume by.
@@ -215,6 +257,13 @@ func (d *Driver) step(ctx context.Context, v *visit, step Step, s State) error {
 		if mark := v.mark(); mark != "" {
 			if err := d.opt.Desk.Lend(ctx, v.target, helper, mark); err != nil {
 				return err
+			}
+		}
+	case Start:
+		// Nobody knows then which volume is its own: one that it was lent and never got back?
+		if v.entry.Number == 0 {
+			if _, err := v.Describe(ctx); err != nil {
+				return fmt.Errorf("%s is off, and is not started as it is: %w", v.ID(), err)
 			}
 		}
 	}

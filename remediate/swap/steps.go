@@ -1,5 +1,7 @@
 package swap
 
+import "time"
+
 // A Power says whether an instance runs.
 type Power string
 
@@ -29,6 +31,9 @@ type State struct {
 	On     string // what has it, when it is Lent or Elsewhere
 
 	Snapshot bool // the one that the entry asks for is there
+
+	// Stopped is when an instance that is off was switched off; zero if the platform does not tell.
+	Stopped time.Time
 }
 
 // A Step is one change.

@@ -19,8 +19,10 @@ import (
 	"context"
 	"encoding/json"
 	"io"
+	"sync"
 	"time"
 
+	"unbrick/inventory"
 	"unbrick/remediate"
 )
 
@@ -113,6 +115,12 @@ type Options struct {
 	// Journal.All names it.
 	Snapshot bool
 
+	// WasOff says what becomes of instances that are off when they are found. If it is empty, the
+	// incident decides: what was off before From is skipped, what was not is repaired and
+	// started, as is what nobody knows of.
+	WasOff   WasOff
+	Incident inventory.Incident
+
 	PerHelper int           // volumes on one helper at once; 10 if 0
 	Every     time.Duration // how often to look how a step goes; 2 s if 0
 }
@@ -122,6 +130,7 @@ type Driver struct {
 	opt     Options
 	journal *Journal
 	queue   queue
+	asked   sync.Map // places, where every right is there
 }
 
 var _ remediate.Driver = (*Driver)(nil)

@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"slices"
 	"strings"
 	"sync"
 	"testing"
@@ -103,7 +104,7 @@ func (c *cloud) Look(ctx context.Context, e swap.Entry) (s swap.State, err error
 			c.pending()
 			c.pending = nil
 		}
-		s = swap.State{Power: c.power, Volume: c.volume, On: c.on, Snapshot: len(c.snaps) > 0}
+		s = swap.State{Power: c.power, Volume: c.volume, On: c.on, Snapshot: slices.Contains(c.snaps, e.Mark)}
 		if c.pending != nil && c.moving {
 			s.Volume = swap.Moving
 		} else if c.pending != nil {
@@ -133,7 +134,7 @@ func (c *cloud) Do(ctx context.Context, step swap.Step, e swap.Entry, helper str
 			must(c.power == swap.On)
 			return c.later(func() { c.power = swap.Off })
 		case swap.Snap:
-			must(c.power == swap.Off && c.volume == swap.Own && len(c.snaps) == 0)
+			must(c.power == swap.Off && c.volume == swap.Own && !slices.Contains(c.snaps, e.Mark))
 			c.snaps = append(c.snaps, e.Mark)
 			return nil
 		case swap.Release:

@@ -141,12 +141,15 @@ func (s *subscription) disksServer() fake.DisksServer {
 	}
 }
 
-// A wire is the SDK's fakes as a transport, beside a list of locks that is empty.
+// A wire is the SDK's fakes as a transport, beside a list of locks that is empty and one of
+// permissions that has all.
 type wire struct{ fakes *fake.ServerFactoryTransport }
 
 func (w wire) RoundTrip(r *http.Request) (*http.Response, error) {
-	if strings.HasSuffix(r.URL.Path, "/providers/Microsoft.Authorization/locks") {
-		return &http.Response{StatusCode: http.StatusOK, Header: http.Header{}, Body: io.NopCloser(strings.NewReader(`{"value":[]}`)), Request: r}, nil
+	for path, list := range map[string]string{"locks": `{"value":[]}`, "permissions": `{"value":[{"actions":["*"]}]}`} {
+		if strings.HasSuffix(r.URL.Path, "/providers/Microsoft.Authorization/"+path) {
+			return &http.Response{StatusCode: http.StatusOK, Header: http.Header{}, Body: io.NopCloser(strings.NewReader(list)), Request: r}, nil
+		}
 	}
 	return w.fakes.Do(r)
 }

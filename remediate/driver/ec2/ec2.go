@@ -219,7 +219,7 @@ func (in *instance) look(ctx context.Context, e swap.Entry) (s swap.State, err e
 	if err = in.read(ctx); err != nil {
 		return s, err
 	}
-	s.Volume = swap.Own
+	s.Volume, s.Stopped = swap.Own, stopped(in.seen)
 	if s.Power, err = in.power(); err != nil || e.Slot.Volume == "" {
 		return s, err
 	}

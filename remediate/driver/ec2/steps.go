@@ -294,3 +294,14 @@ func Removal(e swap.Entry) string {
 	}
 	return fmt.Sprintf("aws ec2 describe-snapshots%s --owner-ids self --filters Name=tag:%s,Values=%s --query 'Snapshots[].SnapshotId' --output text | xargs -r -n1 aws ec2 delete-snapshot%s --snapshot-id", where, snapshotTag, e.Mark, where)
 }
+
+// stopped returns when an instance was stopped, as its reason says: "User initiated (2024-07-19
+// 05:12:33 GMT)". Zero if it does not.
+func stopped(one types.Instance) time.Time {
+	_, text, _ := strings.Cut(aws.ToString(one.StateTransitionReason), "(")
+	at, err := time.Parse("2006-01-02 15:04:05 GMT", strings.TrimSuffix(text, ")"))
+	if err != nil || one.State == nil || one.State.Name != types.InstanceStateNameStopped {
+		return time.Time{}
+	}
+	return at
+}

@@ -35,6 +35,7 @@ import (
 	"net/http"
 	"slices"
 	"strings"
+	"time"
 
 	"golang.org/x/oauth2"
 
@@ -163,6 +164,9 @@ func (in *instance) Look(_ context.Context, e swap.Entry) (swap.State, error) {
 		power = swap.Power(strings.ToLower(in.now.Status))
 	}
 	s := swap.State{Power: power, Volume: swap.Own}
+	if power == swap.Off {
+		s.Stopped, _ = time.Parse(time.RFC3339, in.now.LastStop) // zero for one that never ran
+	}
 	if e.Slot.Volume == "" {
 		return s, nil
 	}

@@ -24,6 +24,9 @@ func (d *Driver) Observe(ctx context.Context, t remediate.Target) (remediate.Pos
 		return remediate.Posture{}, err
 	}
 	defer v.Close()
+	if v.others != nil {
+		return remediate.Posture{}, v.others
+	}
 	if v.entry.Number > 0 { // an attempt was cut off: it is for Repair or Leave to end it
 		to, err := target(v.entry)
 		p := d.posture(v.state, to, t.Host)
@@ -77,6 +80,9 @@ func (d *Driver) Repair(ctx context.Context, t remediate.Target, pb *playbooks.P
 		return remediate.Report{}, err
 	}
 	defer v.Close()
+	if v.others != nil {
+		return remediate.Report{}, v.others
+	}
 	if err := d.lifeless(ctx, v); err != nil {
 		return remediate.Report{}, err
 	}
@@ -125,6 +131,9 @@ func (d *Driver) begin(ctx context.Context, v *visit) error {
 		Slot:     swap.Slot{Volume: to.ID, Name: fmt.Sprintf("%s, back to %s of %s", v.state.Name, to.Name, clock(to.Made)), Detail: b},
 		Snapshot: true, At: time.Now().UTC(),
 	})
+	if err == nil {
+		err = v.entry.Others(v.target) // that was faster
+	}
 	return err
 }
 
@@ -137,6 +146,12 @@ func (d *Driver) Leave(ctx context.Context, t remediate.Target, _ remediate.Post
 		return err
 	}
 	defer v.Close()
+	if v.others != nil && v.state.Power == Off {
+		return v.others
+	}
+	if v.others != nil {
+		return nil
+	}
 	table := starting
 	if v.entry.Number > 0 {
 		gone, err := d.gone(ctx, t)
@@ -159,6 +174,7 @@ type visit struct {
 	target remediate.Target
 	state  State
 	entry  swap.Entry // Number is 0 if nothing was begun
+	others error      // what is begun is not the target's
 }
 
 // instance is what the journal knows a machine by: it has swaps of its volume too.
@@ -175,6 +191,12 @@ func (d *Driver) visit(ctx context.Context, t remediate.Target) (*visit, error) 
 	}
 	if err != nil {
 		return nil, errors.Join(err, m.Close())
+	}
+	if v.entry.Number > 0 {
+		v.others = v.entry.Others(t)
+	}
+	if v.others != nil {
+		v.entry = swap.Entry{}
 	}
 	return v, nil
 }

@@ -320,3 +320,49 @@ func TestAddresses(t *testing.T) {
 		}
 	}
 }
+
+// TestOneID: what was begun on a machine is not taken for that of a replica, which has its id.
+func TestOneID(t *testing.T) {
+	x, y := newPaper(at("nightly", time.Hour)), newPaper(at("nightly", time.Hour))
+	o := options(x)
+	x.fails[rollback.Back] = errors.New("the line is dead")
+	if _, err := rollback.New(o).Repair(t.Context(), paperTarget("r1", 1), nil); err == nil {
+		t.Fatal("went back")
+	}
+	clear(x.fails)
+	other, target := o, paperTarget("r1", 1)
+	other.Platform, target.Route.Address = y, "b"
+	d := rollback.New(other)
+	_, observed := d.Observe(t.Context(), target)
+	_, repaired := d.Repair(t.Context(), target, nil)
+	for _, err := range []error{observed, repaired} {
+		if err == nil || !strings.Contains(err.Error(), "as ws1 at a") {
+			t.Errorf("got %v", err)
+		}
+	}
+	if err := d.Leave(t.Context(), target, remediate.Posture{Power: "on"}); err != nil || len(y.did) > 0 {
+		t.Errorf("left %v, did %q", err, y.did)
+	}
+	if _, err := rollback.New(o).Repair(t.Context(), paperTarget("r1", 1), nil); err != nil || x.current() != "nightly" {
+		t.Errorf("begun, and not brought to its end: %v, at %s", err, x.current())
+	}
+}
+
+// TestKeptAgain: the present of an older rollback, which another state knows, is not this one's.
+func TestKeptAgain(t *testing.T) {
+	p := newPaper(at("nightly", time.Hour))
+	for n := 1; n <= 2; n++ {
+		d := rollback.New(options(p))
+		for range 2 {
+			if _, err := d.Repair(t.Context(), paperTarget("r1", 1), nil); err != nil {
+				t.Fatal(err)
+			}
+		}
+		if err := d.Leave(t.Context(), paperTarget("r1", 1), remediate.Posture{}); err != nil {
+			t.Fatal(err)
+		}
+		if len(p.state.Snapshots) != 1+n || p.current() != "nightly" {
+			t.Errorf("after %d rollbacks it has %d snapshots and is at %s", n, len(p.state.Snapshots), p.current())
+		}
+	}
+}

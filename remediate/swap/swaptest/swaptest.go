@@ -56,9 +56,37 @@ func Run(t *testing.T, make func(t *testing.T) Rig) {
 	})
 }
 
-// Find makes sure that a platform can be asked for snapshots: for the one that a swap left, and
-// for one that nobody made. Actions is how often anything was changed.
+// Find makes sure that a platform can be asked for snapshots: for those that two swaps left, each
+// known to a state of its own, and for one that nobody made. Actions is how often anything was
+// changed.
 func Find(t *testing.T, p swap.Platform, target remediate.Target, actions func() int) {
+	t.Helper()
+	first, second := whole(t, p, target), whole(t, p, target)
+	if first.Mark == second.Mark {
+		t.Errorf("both snapshots are %s", first.Mark)
+	}
+	never := second
+	never.Mark = "unbrick-nobodysmark"
+	changed := actions()
+	for _, c := range []struct {
+		entry swap.Entry
+		want  bool
+	}{{never, false}, {first, true}, {second, true}} {
+		if has, err := swap.HasSnapshot(t.Context(), p, c.entry); err != nil || has != c.want {
+			t.Errorf("snapshot %s: %v, %v; want %v", c.entry.Mark, has, err, c.want)
+		}
+	}
+	if n := actions(); n != changed {
+		t.Errorf("%d changes were made by looking", n-changed)
+	}
+	second.Instance = "another"
+	if _, err := swap.HasSnapshot(t.Context(), p, second); err == nil {
+		t.Error("the snapshot of another instance was asked for")
+	}
+}
+
+// whole swaps a volume and puts it back, in a state of its own, and returns what that noted.
+func whole(t *testing.T, p swap.Platform, target remediate.Target) swap.Entry {
 	t.Helper()
 	records := &rescue.MemRecords{}
 	d := swap.New(swap.Options{Way: target.Route.Driver, Platform: p, Desk: new(Desk), Records: records, Snapshot: true, Every: time.Millisecond})
@@ -73,24 +101,7 @@ func Find(t *testing.T, p swap.Platform, target remediate.Target, actions func()
 	if err != nil || bad != nil || len(all) != 1 {
 		t.Fatal(err, bad, all)
 	}
-	made, never := all[0], all[0]
-	never.Mark = "unbrick-nobodysmark"
-	changed := actions()
-	for _, c := range []struct {
-		entry swap.Entry
-		want  bool
-	}{{never, false}, {made, true}} {
-		if has, err := swap.HasSnapshot(t.Context(), p, c.entry); err != nil || has != c.want {
-			t.Errorf("snapshot %s: %v, %v; want %v", c.entry.Mark, has, err, c.want)
-		}
-	}
-	if n := actions(); n != changed {
-		t.Errorf("%d changes were made by looking", n-changed)
-	}
-	made.Instance = "another"
-	if _, err := swap.HasSnapshot(t.Context(), p, made); err == nil {
-		t.Error("the snapshot of another instance was asked for")
-	}
+	return all[0]
 }
 
 // rig is the rig as the suite of drivers knows it. Few: what only reads is lost in one way, and

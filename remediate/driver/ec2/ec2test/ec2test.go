@@ -26,6 +26,7 @@ type Instance struct {
 	Architecture          string // x86_64
 	State                 string // running, stopped, …
 	Reason                string // code of the state reason: Client.UserInitiatedHibernate
+	Transition            string // reason of the last one: User initiated (2024-07-19 05:12:33 GMT)
 	Platform              string // "windows" or nothing
 	Lifecycle             string // spot, scheduled, capacity-block, or nothing
 	RootDevice            string // /dev/sda1

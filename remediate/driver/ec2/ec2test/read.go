@@ -61,6 +61,7 @@ type instanceXML struct {
 	Address      string         `xml:"privateIpAddress"`
 	PublicIP     string         `xml:"ipAddress,omitempty"`
 	Reason       *codeXML       `xml:"stateReason,omitempty"`
+	Transition   string         `xml:"reason,omitempty"`
 	RootType     string         `xml:"rootDeviceType"`
 	RootDevice   string         `xml:"rootDeviceName"`
 	Mappings     []mappingXML   `xml:"blockDeviceMapping>item"`
@@ -177,6 +178,7 @@ func (s *Server) instanceXML(id string, volumes []*Volume) instanceXML {
 	in := s.instances[id].read(s.Flap)
 	x := instanceXML{ID: id, Image: in.Image, State: stateOf(in.State), Type: in.Type, Architecture: in.Architecture, Zone: in.Zone, Platform: in.Platform,
 		Address: in.Address, PublicIP: in.PublicIP, RootType: in.RootType, RootDevice: in.RootDevice, Lifecycle: in.Lifecycle, Tags: tagsXML(in.Tags), TPM: in.TPM}
+	x.Transition = in.Transition
 	if in.Reason != "" {
 		x.Reason = &codeXML{in.Reason}
 	}
