@@ -317,6 +317,9 @@ func (c *config) check(file string) error {
 	if err := checkLadder(c.Ladder); err != nil {
 		return fmt.Errorf("%s: %v", file, err)
 	}
+	if err := c.Swap.check(); err != nil {
+		return fmt.Errorf("%s: %v", file, err)
+	}
 	if err := c.Schedule.check(); err != nil {
 		return fmt.Errorf("%s: %v", file, err)
 	}

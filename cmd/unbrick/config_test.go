@@ -103,6 +103,7 @@ func TestConfigRefuses(t *testing.T) {
 		"ladder: [{way: restart, stop: {after: 50}}]":            "say failed: 0.5",
 		"ladder: [{way: manual, stop: {failures: 5}}]":           "nothing stops persons",
 		"limits: {per_subnet: -1}":                               "0 for none",
+		"swap: {was_off: keep}":                                  "swap.was_off is start or leave, and not \"keep\"",
 		"wait: soon":                                             "soon",
 		"credentials: [{user: root, password: hunter2}]":         "file:PATH",
 		"credentials: [{site: '[', password: 'env:SECRET'}]":     "not a pattern",

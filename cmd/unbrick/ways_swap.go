@@ -40,6 +40,10 @@ type swapConfig struct {
 	Snapshot  bool     `yaml:"snapshot"`   // make one of each volume before it is moved; unbrick cleanup lists them
 	Every     duration `yaml:"every"`      // how often to look what became of a change; each platform has its own, of 1 to 5 seconds, if 0
 
+	// WasOff is start or leave: what becomes of instances that are off when they are found. If it
+	// is empty, those that were off when the incident began are left, and all others started.
+	WasOff swap.WasOff `yaml:"was_off"`
+
 	EC2       ec2Config        `yaml:"ec2"`
 	Azure     azureConfig      `yaml:"azure"`
 	GCE       gceConfig        `yaml:"gce"`
@@ -129,6 +133,14 @@ func (p platforms) onCenters(cfg swapConfig, every time.Duration) vsphere.Option
 	return vsphere.Options{Conns: p.centers, Helpers: cfg.Helpers, Poll: every}
 }
 
+func (c swapConfig) check() error {
+	switch c.WasOff {
+	case "", swap.StartOff, swap.LeaveOff:
+		return nil
+	}
+	return fmt.Errorf("swap.was_off is start or leave, and not %q", c.WasOff)
+}
+
 // listSwaps lists the ways in by what virtual hosts run on.
 func (k *kit) listSwaps(pins tlspin.Records) (map[string]remediate.Driver, error) {
 	cfg, every := k.cfg.Swap, time.Duration(k.cfg.Swap.Every)
@@ -140,10 +152,14 @@ func (k *kit) listSwaps(pins tlspin.Records) (map[string]remediate.Driver, error
 		"vsphere-iso": vsphere.NewISO(platforms.onCenters(cfg, every), nil),
 		"openstack":   openstack.New(openstack.Options{Cloud: cfg.OpenStack.Cloud, Bus: cfg.OpenStack.Bus, Every: every}),
 	}
+	var incident inventory.Incident
+	if i := k.cfg.incident(); i != nil {
+		incident = *i
+	}
 	for way, p := range platforms.swaps {
 		known[way] = swap.New(swap.Options{
 			Way: way, Platform: p, Desk: k.server, Records: k.store, Prober: k.prober,
-			PerHelper: cfg.PerHelper, Snapshot: cfg.Snapshot, Every: every,
+			PerHelper: cfg.PerHelper, Snapshot: cfg.Snapshot, WasOff: cfg.WasOff, Incident: incident, Every: every,
 		})
 	}
 	maps.Copy(known, k.listRollbacks(platforms.rollbacks))

@@ -52,6 +52,27 @@ func TestDriverEvidence(t *testing.T) {
 	}
 }
 
+// An idle gate leads to hosts that were found off.
+type idle struct{ gate }
+
+func (i idle) Observe(ctx context.Context, t remediate.Target) (remediate.Posture, error) {
+	p, err := i.gate.Observe(ctx, t)
+	p.Said = "it was found off"
+	return p, err
+}
+
+// So is what it says of how the host was found.
+func TestFoundOff(t *testing.T) {
+	y := newYard()
+	_, s := yardStore(t, "h")
+	e := y.engine(s, "redfish")
+	e.Drivers["redfish"] = idle{gate{y, "redfish"}}
+	runs(t, e)
+	if r := result(t, s, "h"); r.Verdict != remediate.Fixed || r.Evidence != "it was found off; answers" {
+		t.Errorf("%s: %q, %q", r.Verdict, r.Reason, r.Evidence)
+	}
+}
+
 // A driver that takes such a moment for the end is told to go on.
 func TestFlappingInPlace(t *testing.T) {
 	y := newYard("repair winrm: says up, which does not last")

@@ -59,8 +59,10 @@ func TestRefusals(t *testing.T) {
 		t.Run(name, func(t *testing.T) {
 			dom := define(t, l, domain("ws1", c.devices))
 			start(t, l, dom)
+			stood := remediate.Posture{Power: "on"}
 			if c.change != nil {
 				c.change(t, l, dom)
+				stood.Power = "off"
 			}
 			before := inactive(t, l, dom)
 			driver, target := newDriver(d, uri, "ws1", nil)
@@ -75,7 +77,7 @@ func TestRefusals(t *testing.T) {
 			if inactive(t, l, dom) != before {
 				t.Error("the domain was changed")
 			}
-			if err := driver.Leave(t.Context(), target, remediate.Posture{}); err != nil {
+			if err := driver.Leave(t.Context(), target, stood); err != nil {
 				t.Errorf("what was not touched cannot be left: %v", err)
 			}
 		})
