@@ -143,17 +143,21 @@ func (s *Server) Withdraw(ctx context.Context, t remediate.Target) error {
 	if err := s.create(ctx, "withdrawn/"+hash, struct{}{}); err != nil {
 		return err
 	}
+	before, err := s.loansBefore(ctx, l)
+	if err != nil {
+		return err
+	}
 	heard := 0
 	for end := time.Now().Add(s.cfg.letGo); ; {
-		open, err := s.mayBeOpen(ctx, hash)
+		open, err := s.mayBeOpen(ctx, hash, before...)
 		if err != nil || !open {
 			return err
 		}
-		before := heard
+		known := heard
 		if heard, err = s.beatsOf(ctx, hash, heard); err != nil {
 			return err
 		}
-		if heard > before {
+		if heard > known {
 			end = time.Now().Add(s.cfg.letGo + s.cfg.letGo/beats) // the last may be as old as that
 		} else if time.Now().After(end) {
 			return nil
@@ -197,18 +201,44 @@ func (s *Server) beat(ctx context.Context, hash string) error {
 	return err
 }
 
-// mayBeOpen says whether an agent began on the disk and has not come to an end.
-func (s *Server) mayBeOpen(ctx context.Context, hash string) (bool, error) {
-	began, err := s.there(ctx, "claim/"+hash)
-	if err != nil || !began {
-		return false, err
-	}
-	for _, end := range []string{"report/", "letgo/"} {
-		if ended, err := s.there(ctx, end+hash); err != nil || ended {
-			return false, err
+// loansBefore returns the token hashes of earlier targets that are the same host on the same disk:
+// of an attempt that ended while the agent hung.
+func (s *Server) loansBefore(ctx context.Context, l loan) (hashes []string, err error) {
+	for n := 0; ; n++ {
+		var one loan
+		err := s.Sticks().load(ctx, loanKey(l.Helper, l.Mark, n), &one)
+		if errors.Is(err, fs.ErrNotExist) || err == nil && one.Hash == l.Hash {
+			return hashes, nil
+		}
+		if err != nil {
+			return nil, err
+		}
+		if one.Host == l.Host && one.Helper == l.Helper {
+			hashes = append(hashes, one.Hash)
 		}
 	}
-	return true, nil
+}
+
+// mayBeOpen says whether an agent began on the disk of a target, or of one of those before it,
+// and has not come to an end. That the disk is let go is noted of the last.
+func (s *Server) mayBeOpen(ctx context.Context, hash string, before ...string) (bool, error) {
+	if gone, err := s.there(ctx, "letgo/"+hash); err != nil || gone {
+		return false, err
+	}
+	for _, h := range append(before, hash) {
+		began, err := s.there(ctx, "claim/"+h)
+		for _, end := range []string{"report/", "letgo/"} {
+			if began && err == nil {
+				var ended bool
+				ended, err = s.there(ctx, end+h)
+				began = !ended
+			}
+		}
+		if err != nil || began {
+			return began, err
+		}
+	}
+	return false, nil
 }
 
 // recognise is identify, also for an agent beside the host: it runs on another machine, and was

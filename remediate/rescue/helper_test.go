@@ -309,6 +309,30 @@ func TestWithdrawTimesOut(t *testing.T) {
 	}
 }
 
+// Nor does the next attempt at the host take the disk, on which it never began.
+func TestWithdrawNextAttempt(t *testing.T) {
+	t.Parallel()
+	l := newLab(t, quickly)
+	release := l.held()
+	for l.target.Attempt = 1; ; l.target.Attempt++ {
+		l.lend("helper-1")
+		ctx, cancel := context.WithTimeout(t.Context(), 1500*time.Millisecond)
+		err := l.s.Withdraw(ctx, l.target)
+		cancel()
+		var retry *remediate.RetryError
+		if !errors.As(err, &retry) {
+			t.Fatalf("attempt %d: the disk is open, and Withdraw returned %v", l.target.Attempt, err)
+		}
+		if l.target.Attempt == 2 {
+			break
+		}
+	}
+	release()
+	if err := l.s.Withdraw(t.Context(), l.target); err != nil {
+		t.Error(err)
+	}
+}
+
 // A helper that is heard by another process is heard, and one that is heard no more has no disk.
 func TestWithdrawElsewhere(t *testing.T) {
 	t.Parallel()

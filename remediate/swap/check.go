@@ -84,6 +84,10 @@ func (d *Driver) Check(ctx context.Context, t remediate.Target) (c Checkup) {
 			return Checkup{Platform: err}
 		}
 	}
+	if v.others != nil {
+		c.Refused = v.others
+		return c
+	}
 	if v.entry.Number > 0 { // it is away, and was fit to be
 		_, err = v.Look(ctx, v.entry)
 	} else {
