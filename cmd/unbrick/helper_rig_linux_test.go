@@ -112,6 +112,8 @@ func (r *enrolRig) machine() string {
 		r.t.Fatal(err)
 	}
 	r.t.Cleanup(func() {
+		r.mu.Lock() // nothing begins any more
+		r.mu.Unlock()
 		r.work.Wait()
 		if pid := r.service(id); pid > 0 {
 			_ = syscall.Kill(pid, syscall.SIGKILL)
@@ -145,9 +147,9 @@ exec sh "$home/script"
 
 // run is the SSM agent of a helper.
 func (r *enrolRig) run(id, script string) (string, string, int) {
+	r.mu.Lock()
 	r.work.Add(1)
 	defer r.work.Done()
-	r.mu.Lock()
 	before := r.before[id]
 	delete(r.before, id)
 	r.mu.Unlock()

@@ -81,17 +81,18 @@ func TestHelperRobbed(t *testing.T) {
 	t.Parallel()
 	r := newEnrolRig(t)
 	id := r.machine()
-	var stolen wire.Config
+	stolen := make(chan wire.Config, 1)
 	r.first(id, func(script string) {
 		cfg, id := invitation(script)
-		var err error
-		if stolen, err = agent.Enrol(t.Context(), cfg, id, agent.Options{}); err != nil {
+		got, err := agent.Enrol(t.Context(), cfg, id, agent.Options{})
+		if err != nil {
 			t.Error(err)
 		}
+		stolen <- got
 	})
 	r.must(exitNotAll, []string{"does not work: ", "this enrolment was used before, at ", "from 127.0.0.1", "what they got is revoked", "SECURITY"})
 	r.first(id, func(string) {
-		if err := agent.Check(t.Context(), stolen, agent.Options{}); err == nil || !strings.Contains(err.Error(), "used twice") {
+		if err := agent.Check(t.Context(), <-stolen, agent.Options{}); err == nil || !strings.Contains(err.Error(), "used twice") {
 			t.Error(err)
 		}
 	})
@@ -117,11 +118,13 @@ func TestHelperKilled(t *testing.T) {
 	t.Parallel()
 	r := newEnrolRig(t)
 	id := r.machine()
-	s, sent := r.command(), make(chan struct{})
-	r.first(id, func(string) { close(sent); s.Process.Kill() })
+	s, sent, killed := r.command(), make(chan struct{}), make(chan struct{})
+	r.first(id, func(string) { close(sent); <-killed })
 	done := s.start(t)
 	<-sent
+	s.Process.Kill()
 	<-done
+	close(killed)
 	r.must(exitDone, []string{"works: helper "}) // while the first script is still there
 	if n := len(r.fake.Commands()); n != 2 || r.restarts(id) != 1 {
 		t.Errorf("%d commands, %d restarts", n, r.restarts(id))
