@@ -16,7 +16,15 @@ const (
 
 // serve answers one request.
 func (a *AMT) serve(w http.ResponseWriter, r *http.Request) {
+	a.mu.Lock()
+	select {
+	case <-a.closed:
+		a.mu.Unlock()
+		panic(http.ErrAbortHandler)
+	default:
+	}
 	a.busy.Add(1)
+	a.mu.Unlock()
 	defer a.busy.Done()
 	switch {
 	case r.URL.Path != "/wsman":
