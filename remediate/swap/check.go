@@ -34,6 +34,12 @@ func (e *UnaskedError) Error() string {
 // Unwrap returns what the platform answered.
 func (e *UnaskedError) Unwrap() error { return e.Err }
 
+// A turn is that of one host to ask for the rights in a place, while others wait for the answer.
+type turn struct {
+	taken chan struct{}
+	done  bool // every right is there
+}
+
 // mayAll makes sure that every right is there before the first instance of a place is stopped: one
 // that is stopped and cannot go on would be worse off than before. What cannot be asked for is
 // taken to be there.
@@ -44,7 +50,15 @@ func (d *Driver) mayAll(ctx context.Context, v *visit) error {
 	}
 	place := v.target.Route.Address
 	place = place[:strings.LastIndexByte(place, '/')+1] // a region, a project, a server
-	if _, done := d.asked.Load(place); done {
+	known, _ := d.asked.LoadOrStore(place, &turn{taken: make(chan struct{}, 1)})
+	t := known.(*turn)
+	select {
+	case t.taken <- struct{}{}:
+		defer func() { <-t.taken }()
+	case <-ctx.Done():
+		return context.Cause(ctx)
+	}
+	if t.done {
 		return nil
 	}
 	err := asked.Check(ctx, d.opt.Snapshot)
@@ -52,7 +66,7 @@ func (d *Driver) mayAll(ctx context.Context, v *visit) error {
 	if err != nil && !errors.As(err, &unasked) {
 		return fmt.Errorf("%s is not stopped: %w", v.ID(), err)
 	}
-	d.asked.Store(place, true)
+	t.done = true
 	return nil
 }
 

@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"strings"
+	"sync"
 	"testing"
 	"time"
 
@@ -269,5 +270,23 @@ func TestRights(t *testing.T) {
 				t.Errorf("asked %v, and %d things were done", asked, cl.actions)
 			}
 		})
+	}
+}
+
+// Many who come at once ask for rights once.
+func TestRightsAtOnce(t *testing.T) {
+	cl, asked := newCloud(), []bool{}
+	d := cl.driver(func(o *swap.Options) { o.Platform = poor{cl, nil, &asked} })
+	var all sync.WaitGroup
+	for range 20 {
+		all.Go(func() {
+			if _, err := d.Observe(t.Context(), target()); err != nil {
+				t.Error(err)
+			}
+		})
+	}
+	all.Wait()
+	if len(asked) != 1 {
+		t.Errorf("asked %d times", len(asked))
 	}
 }

@@ -130,7 +130,7 @@ type Driver struct {
 	opt     Options
 	journal *Journal
 	queue   queue
-	asked   sync.Map // places, where every right is there
+	asked   sync.Map // a *turn by place
 }
 
 var _ remediate.Driver = (*Driver)(nil)
