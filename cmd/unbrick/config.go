@@ -136,7 +136,7 @@ type limits struct {
 type timeouts struct {
 	Check   duration `yaml:"check"`
 	Enter   duration `yaml:"enter"`
-	Repair  duration `yaml:"repair"`
+	Repair  duration `yaml:"repair"` // 20m if left out, and for counted restarts as long as they take
 	Leave   duration `yaml:"leave"`
 	Confirm duration `yaml:"confirm"`
 }
@@ -187,7 +187,7 @@ func defaults() *config {
 		Limits:   limits{Hosts: 50, PerSite: 10, PerSubnet: 8, ImagesPerSite: 4, PerTechnician: 8, PowerPerMinute: 60},
 		Attempts: 2,
 		Timeouts: timeouts{
-			Check: duration(2 * time.Minute), Enter: duration(10 * time.Minute), Repair: duration(20 * time.Minute),
+			Check: duration(2 * time.Minute), Enter: duration(10 * time.Minute),
 			Leave: duration(10 * time.Minute), Confirm: duration(15 * time.Minute),
 		},
 		Soak: duration(time.Minute),

@@ -66,7 +66,7 @@ func doctor(c *cli.Context) error {
 	p := &patient{c: c, cfg: cfg}
 	for _, check := range []func(*patient){
 		(*patient).playbook, (*patient).sources, (*patient).inventory, (*patient).image, (*patient).keys, (*patient).ledger,
-		(*patient).state, (*patient).ports, (*patient).urls, (*patient).netboot, (*patient).secretFiles, (*patient).credentials, (*patient).hosts, (*patient).clock,
+		(*patient).state, (*patient).ports, (*patient).urls, (*patient).netboot, (*patient).timeouts, (*patient).secretFiles, (*patient).credentials, (*patient).hosts, (*patient).clock,
 	} {
 		check(p)
 	}

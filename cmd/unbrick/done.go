@@ -46,9 +46,13 @@ func done(c *cli.Context) error {
 		}
 		if note.What == remediate.GaveUp {
 			say(c, "noted; the run gives %s up", args[0])
-			return nil
+		} else {
+			say(c, "noted; the run takes %s up again and looks whether it is up", args[0])
 		}
-		say(c, "noted; the run takes %s up again and looks whether it is up", args[0])
+		if st, err := s.Status(c.Context, c.String("run")); err == nil && st.Workers == 0 {
+			commands, _ := s.Commands(c.Context, st.Run.ID) // the rest is as true without them
+			say(c, "no process is at work on the run: %s does so", again(st, commands))
+		}
 		return nil
 	})
 }

@@ -2,9 +2,9 @@ package main
 
 import (
 	"cmp"
+	"context"
 	"errors"
 	"fmt"
-	"os"
 	"path/filepath"
 	"strings"
 	"time"
@@ -20,7 +20,8 @@ func fixCommand() *cli.Command {
 		Name: "fix", Usage: "repair one host, for the helpdesk: same stages, same ledger", ArgsUsage: "HOST", Action: fix,
 		Flags: append(append(fleetFlags(), listenFlags()...), stateFlag(), playbookFlag(), keysFlag(), imageFlag(), dryRunFlag(), askFlag(), jsonFlag(), logFlag(), noWaitFlag()),
 		Description: `Has a state of its own beside that of the run, so that a halted or finished run is no
-hindrance; cut off, the same command goes on. A host that a run is treating right now is left to it.
+hindrance; cut off, the same command goes on. A host that a run is treating right now is left to it;
+one that waits its turn in a run is left to this command, and looked at by the run afterwards.
 Network boot has ports of its own: while a run answers there, fix goes without that way.
 
    unbrick fix SYD-00012 -i fleet.csv -c unbrick.yaml
@@ -50,9 +51,11 @@ func fix(c *cli.Context) error {
 	if c.Bool("dry-run") {
 		return dryRun(c, cfg, one)
 	}
-	if err := leftAlone(c, cfg, h.Name); err != nil {
+	release, err := claim(c, cfg, h)
+	if err != nil {
 		return err
 	}
+	defer release()
 	cfg.beside = true
 	cfg.pins, cfg.State = cfg.State, fixState(cfg.State, h.Name)
 	cfg.Schedule.Shift = "" // whoever asks for one host is there
@@ -75,32 +78,53 @@ func fixState(state, host string) string {
 	return filepath.Join(dir, "unbrick-fix-"+safe+".db")
 }
 
-// leftAlone fails if a run is treating the host now: two at one host power it off under each
-// other.
-func leftAlone(c *cli.Context, cfg *config, host string) error {
-	if !shared(cfg.State) {
-		if _, err := os.Stat(cfg.State); errors.Is(err, os.ErrNotExist) {
-			return nil
-		}
-	}
+// fixLease is how long a run leaves the host of a fix that fell silent.
+const fixLease = 15 * time.Second
+
+// claim has the runs of the state leave the host to this command, until release is called or the
+// command ends. It fails if a run has it already. The commands' own context ends if the claim is lost.
+func claim(c *cli.Context, cfg *config, h inventory.Host) (release func(), err error) {
 	store, err := openStore(c, cfg)
 	if err != nil {
-		return err
+		return nil, err
 	}
-	defer store.Close()
-	for _, state := range []string{"running", "waiting"} {
-		for r, err := range store.Results(c.Context, "", state) {
-			if errors.Is(err, engine.ErrNoRun) {
-				return nil
-			}
-			if err != nil {
-				return err
-			}
-			if inventory.SameName(r.Host, host) {
-				return usage(fmt.Sprintf("unbrick status shows the run; unbrick cancel %s takes the host out of it", r.Host),
-					"a run has %s now (%s at %s)", r.Host, state, r.Stage)
-			}
+	mine, err := store.Claim(c.Context, h, fixLease)
+	if err != nil {
+		defer store.Close()
+		var held *engine.HeldError
+		if errors.As(err, &held) {
+			return nil, hinted(err, heldHint(c.Context, store, held))
 		}
+		return nil, err
 	}
-	return nil
+	ctx, stop := context.WithCancel(c.Context)
+	c.Context = ctx
+	kept := make(chan struct{})
+	go func() {
+		defer close(kept)
+		if err := mine.Keep(ctx); err != nil {
+			say(c, "warning: %v", err)
+			stop()
+		}
+	}()
+	return func() {
+		stop()
+		<-kept
+		mine.Release()
+		store.Close()
+	}, nil
+}
+
+// heldHint says what helps where a host is not to be had.
+func heldHint(ctx context.Context, store *engine.Store, held *engine.HeldError) string {
+	if held.By != nil {
+		return "wait for it; one that was killed has it for some seconds more"
+	}
+	st, err := store.Status(ctx, held.Run)
+	if err != nil || st.Workers > 0 {
+		return fmt.Sprintf("unbrick status shows the run; unbrick cancel %s has it put back and takes it out of the run", held.Host)
+	}
+	commands, _ := store.Commands(ctx, held.Run) // without them the hint is as true
+	return fmt.Sprintf("no process is at work on the run, and %s is as it was left: %s puts it back; unbrick cancel %s before that takes it out of the run",
+		held.Host, again(st, commands), held.Host)
 }

@@ -202,7 +202,6 @@ func (k *kit) treat(ctx context.Context, c *cli.Context, fleet *inventory.Fleet,
 }
 
 func (k *kit) engine(c *cli.Context, run string, events func(engine.Event)) *engine.Engine {
-	t := k.cfg.Timeouts
 	var keep func(remediate.Target, []byte) (string, error)
 	if k.cfg.Screens != "" {
 		keep = keepScreen(k.cfg.Screens)
@@ -213,8 +212,7 @@ func (k *kit) engine(c *cli.Context, run string, events func(engine.Event)) *eng
 		Drivers: k.drivers, Medic: k.server, Prober: k.prober, Gates: k.gates(),
 		Voucher: k.voucher, Witness: k.witness, Keep: keep,
 		Ladder: k.ladder(), Limits: engine.Limits(k.cfg.Limits), PerHour: k.cfg.Schedule.PerHour,
-		Timeouts: engine.Timeouts{Check: time.Duration(t.Check), Enter: time.Duration(t.Enter), Repair: time.Duration(t.Repair),
-			Leave: time.Duration(t.Leave), Confirm: time.Duration(t.Confirm)},
+		Timeouts:  k.cfg.stageTimes(),
 		Attempts:  k.cfg.Attempts,
 		Wait:      k.patience(c),
 		Watch:     time.Duration(k.cfg.Watch),
@@ -224,6 +222,7 @@ func (k *kit) engine(c *cli.Context, run string, events func(engine.Event)) *eng
 		Baselines: schedule.NewRates().Baselines(),
 		Plan:      k.plan(),
 		Events:    events, Log: k.log,
+		Command:  commandLine(),
 		Executor: c.String("as"), Sites: strings.FieldsFunc(c.String("sites"), func(r rune) bool { return r == ',' || r == ' ' }),
 	})
 }
@@ -349,12 +348,15 @@ func printSummary(c *cli.Context, cfg *config, sum engine.Summary) error {
 	if c.Bool("json") {
 		return printJSON(c, runResult{sum, where})
 	}
-	count := engine.Count{Hosts: sum.Hosts, Todo: sum.Hosts, Verdicts: sum.Verdicts}
+	count := engine.Count{Hosts: sum.Hosts, Todo: sum.Hosts - sum.Running, Running: sum.Running, Verdicts: sum.Verdicts}
 	for _, n := range sum.Verdicts {
 		count.Todo -= n
 	}
 	fmt.Fprintf(c.App.Writer, "run %s: %s; %d on time, %d late\n", sum.Run, summary(count), sum.OnTime, sum.Late)
 	printHalts(c.App.Writer, sum.Halts)
+	if sum.Left != nil {
+		say(c, "%s", leftLine(engine.Status{Run: engine.Run{Halted: sum.Halted}, Left: sum.Left}))
+	}
 	if !sum.Done() {
 		say(c, "see %s", where)
 	}

@@ -104,7 +104,9 @@ func (k *kit) listDrivers(pins tlspin.Records) (map[string]remediate.Driver, err
 		"redfish": bmc,
 		"amt":     vpro,
 		"restart": restart.New(restart.Options{Switches: switches, Prober: k.prober, Records: k.store,
-			Most: cfg.Restart.Most, Between: time.Duration(cfg.Restart.Between)}),
+			Most: cfg.Restart.Most, Between: time.Duration(cfg.Restart.Between), Pace: func(ctx context.Context, t remediate.Target) error {
+				return k.store.PowerOn(ctx, t.Run, t.Host.Site, cfg.Limits.PowerPerMinute)
+			}}),
 		remediate.Manual: manual.New(manual.Options{Desk: k.server, Card: k.cards()}),
 	}
 	if k.boot != nil {

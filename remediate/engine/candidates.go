@@ -40,13 +40,21 @@ type line struct {
 const linePage = 250
 
 // candidates returns the hosts to take now, in their order, as far as the limits go: no site
-// that is paused or gated, no two hosts of a group at once, no more of a way and model than its
+// that is paused or gated, no host that is claimed, no two hosts of a group at once, no more of a way and model than its
 // ring has. Each has a line of its own, so that one that is full does not make those behind it
 // be searched.
 func (w *worker) candidates(ctx context.Context, tx *sql.Tx, p position) (list []candidate, stuck int, err error) {
 	groups, err := w.groups(ctx, tx)
 	if err != nil {
 		return nil, 0, err
+	}
+	fixes, err := w.Store.fixes(ctx, tx, p.now)
+	if err != nil {
+		return nil, 0, err
+	}
+	fixed := map[string]bool{} // by hand, now
+	for _, f := range fixes {
+		fixed[claimName(f.Host)], groups[f.group] = true, true
 	}
 	u, err := w.usage(ctx, tx, p.watch)
 	if err != nil {
@@ -77,7 +85,7 @@ func (w *worker) candidates(ctx context.Context, tx *sql.Tx, p position) (list [
 			break
 		}
 		switch {
-		case c.group != "" && groups[c.group]:
+		case c.group != "" && groups[c.group], fixed[claimName(c.Host)]:
 		case !u.admits(c):
 			if u.busyPerson(c) {
 				stuck++

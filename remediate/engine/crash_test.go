@@ -24,6 +24,7 @@ const (
 	childName  = "UNBRICK_TEST_NAME"  // of the executor
 	childHosts = "UNBRICK_TEST_HOSTS" // how many at once
 	childRung  = "UNBRICK_TEST_RUNG"  // how many at once by the first way, of all processes
+	childLine  = "UNBRICK_TEST_LINE"  // its command, as it is written down
 	childWatch = "UNBRICK_TEST_WATCH" // not empty: it looks after fixed hosts, and kills itself when the first comes to the point
 )
 
@@ -50,6 +51,7 @@ func child() error {
 		return err
 	}
 	e := testEngine(s, os.Getenv(childWorld))
+	e.Command.Line = os.Getenv(childLine)
 	e.Executor, e.Lease = os.Getenv(childName), 2*time.Second
 	e.Limits.Hosts, _ = strconv.Atoi(os.Getenv(childHosts))
 	if n, err := strconv.Atoi(os.Getenv(childRung)); err == nil {

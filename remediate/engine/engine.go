@@ -82,6 +82,8 @@ type Engine struct {
 	Events func(Event)
 	Log    *slog.Logger
 
+	// Command is how this process was begun, for whoever has to give it again.
+	Command Command
 	// Executor names this process among those that work on the same state; the name of the
 	// machine if empty. Two processes never work under one name.
 	Executor string
@@ -104,11 +106,22 @@ type Limits struct {
 	PerSubnet      int // whose controllers are in one network: see remediate.Subnet
 	ImagesPerSite  int // at one site that may be fetching the rescue image: see remediate.Streams
 	PerTechnician  int // that one person goes to; of those whom nobody is named for, at one site
-	PowerPerMinute int // switched on at one site by this process
+	PowerPerMinute int // switched on at one site; what restart switches asks Store.PowerOn
 }
 
 // Timeouts bound the stages. What is 0 is 2, 10, 45, 15 and 20 minutes.
-type Timeouts struct{ Check, Enter, Repair, Leave, Confirm time.Duration }
+type Timeouts struct {
+	Check, Enter, Repair, Leave, Confirm time.Duration
+	RepairBy                             map[string]time.Duration // instead of Repair, by ways that need another time
+}
+
+// by returns the time of a stage of a way.
+func (t Timeouts) by(s remediate.Stage, way string) time.Duration {
+	if d := t.RepairBy[way]; s == remediate.Repair && d > 0 {
+		return d
+	}
+	return t.of(s)
+}
 
 func (t Timeouts) of(s remediate.Stage) time.Duration {
 	set := map[remediate.Stage][2]time.Duration{
@@ -151,8 +164,10 @@ type Summary struct {
 	Playbook string                    `json:"playbook"`
 	Hosts    int                       `json:"hosts"`
 	Verdicts map[remediate.Verdict]int `json:"verdicts"`
-	Halted   string                    `json:"halted"`          // why the stop rule stopped it, or that only hosts of what is halted are left
-	Halts    []halt.Record             `json:"halts,omitempty"` // what is halted beside the whole run
+	Halted   string                    `json:"halted"`            // why the stop rule stopped it, or that only hosts of what is halted are left
+	Halts    []halt.Record             `json:"halts,omitempty"`   // what is halted beside the whole run
+	Running  int                       `json:"running,omitempty"` // hosts in treatment, or left in the middle of it
+	Left     *Left                     `json:"left,omitempty"`    // what nobody is at work on any more
 	OnTime   int                       `json:"on_time"`
 	Late     int                       `json:"late"`
 	Started  time.Time                 `json:"started"`
@@ -228,6 +243,6 @@ func (e *Engine) Run(ctx context.Context) (Summary, error) {
 	}
 	return Summary{
 		Run: r.ID, Playbook: r.Playbook, Hosts: st.Hosts, Verdicts: st.Verdicts, Halted: halted, Halts: st.Halts,
-		OnTime: st.OnTime, Late: st.Late, Started: r.Started, Ended: st.Run.Ended,
+		Running: st.Running, Left: st.Left, OnTime: st.OnTime, Late: st.Late, Started: r.Started, Ended: st.Run.Ended,
 	}, err
 }

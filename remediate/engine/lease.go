@@ -97,20 +97,28 @@ func (s *Store) acquire(ctx context.Context, executor string, length time.Durati
 }
 
 // now is the time of the database: the clocks of jump boxes differ.
-func (s *Store) now(ctx context.Context, tx *sql.Tx) (ms int64, err error) {
+func (s *Store) now(ctx context.Context, q querier) (ms int64, err error) {
 	if !s.postgres() {
 		return time.Now().UnixMilli(), nil
 	}
-	err = tx.QueryRowContext(ctx, `SELECT (EXTRACT(EPOCH FROM clock_timestamp()) * 1000)::BIGINT`).Scan(&ms)
+	err = q.QueryRowContext(ctx, `SELECT (EXTRACT(EPOCH FROM clock_timestamp()) * 1000)::BIGINT`).Scan(&ms)
 	return ms, err
 }
 
 func (s *Store) holder(ctx context.Context, tx *sql.Tx, executor string) (*BusyError, int64, string, error) {
-	b := &BusyError{State: s.name(), Executor: executor}
+	b, until, token, err := scanHolder(tx.QueryRowContext(ctx, `SELECT token, pid, machine, since, lease FROM workers WHERE executor = $1`, executor))
+	if b != nil {
+		b.State, b.Executor = s.name(), executor
+	}
+	return b, until, token, err
+}
+
+// scanHolder reads who holds a lease; nil if nobody does.
+func scanHolder(row *sql.Row) (*BusyError, int64, string, error) {
+	b := &BusyError{}
 	var since, until int64
 	var token string
-	err := tx.QueryRowContext(ctx, `SELECT token, pid, machine, since, lease FROM workers WHERE executor = $1`, executor).
-		Scan(&token, &b.PID, &b.Machine, &since, &until)
+	err := row.Scan(&token, &b.PID, &b.Machine, &since, &until)
 	if errors.Is(err, sql.ErrNoRows) {
 		return nil, 0, "", nil
 	}

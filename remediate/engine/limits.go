@@ -3,6 +3,7 @@ package engine
 import (
 	"context"
 	"database/sql"
+	"fmt"
 	"slices"
 	"time"
 
@@ -198,21 +199,34 @@ func (u *usage) busyPerson(c candidate) bool {
 
 // pace waits until the host may be switched on without its site switching on too many at once:
 // the inrush, and then the storm on its servers, would take it down again. The time is not the
-// stage's.
+// stage's. Counted restarts ask by themselves, before each.
 func (t *treatment) pace(ctx context.Context, s remediate.Stage, way string) error {
-	if t.Limits.PowerPerMinute <= 0 || !remediate.OutOfBand(way) || s != remediate.Enter && s != remediate.Leave {
+	if !remediate.OutOfBand(way) || way == "restart" || s != remediate.Enter && s != remediate.Leave {
 		return nil
 	}
-	site, now := t.row.host.Site, time.Now()
-	t.mu.Lock()
-	at := t.power[site]
-	if at.Before(now) {
-		at = now
+	return t.Store.PowerOn(ctx, t.Run, t.row.host.Site, t.Limits.PowerPerMinute)
+}
+
+// PowerOn waits until one more host of a site may be switched on, and counts it: so many a minute
+// by all processes of the run together. 0 is no limit.
+func (s *Store) PowerOn(ctx context.Context, run, site string, perMinute int) error {
+	if perMinute <= 0 {
+		return nil
 	}
-	t.power[site] = at.Add(time.Minute / time.Duration(t.Limits.PowerPerMinute))
-	t.mu.Unlock()
+	var now, at int64
+	err := s.tx(ctx, func(tx *sql.Tx) (err error) {
+		if now, err = s.now(ctx, tx); err != nil {
+			return err
+		}
+		return tx.QueryRowContext(ctx, `INSERT INTO rates (run, way, next) VALUES ($1, $2, CAST($3 AS BIGINT) + CAST($4 AS BIGINT))
+			ON CONFLICT (run, way) DO UPDATE SET next = CASE WHEN rates.next > CAST($3 AS BIGINT) THEN rates.next ELSE CAST($3 AS BIGINT) END + CAST($4 AS BIGINT)
+			RETURNING next - CAST($4 AS BIGINT)`, run, "power at "+site, now, max(1, time.Minute.Milliseconds()/int64(perMinute))).Scan(&at)
+	})
+	if err != nil {
+		return fmt.Errorf("cannot count what is switched on at %s: %w", site, err)
+	}
 	select {
-	case <-time.After(at.Sub(now)):
+	case <-time.After(time.Duration(at-now) * time.Millisecond):
 		return nil
 	case <-ctx.Done():
 		return ctx.Err()

@@ -2,8 +2,10 @@ package engine
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"strings"
+	"sync"
 	"testing"
 	"time"
 
@@ -107,6 +109,47 @@ func TestPace(t *testing.T) {
 	// Three hosts of SYD, each switched on twice: five times 100 ms lie between.
 	if d := time.Since(began); d < 500*time.Millisecond {
 		t.Errorf("six times power within %s", d)
+	}
+}
+
+// All processes that share the state share what a site may switch on.
+func TestPowerOn(t *testing.T) {
+	ctx := context.Background()
+	path, s := yardStore(t, "h")
+	began := time.Now()
+	var all sync.WaitGroup
+	for _, s := range []*Store{s, openTest(t, path)} {
+		all.Go(func() {
+			for range 3 {
+				if err := errors.Join(s.PowerOn(ctx, "r", "SYD", 600), s.PowerOn(ctx, "r", "PER", 0)); err != nil {
+					t.Error(err)
+				}
+			}
+		})
+	}
+	all.Wait()
+	if d := time.Since(began); d < 500*time.Millisecond {
+		t.Errorf("six times power within %s", d)
+	}
+	over, cancel := context.WithCancel(ctx)
+	cancel()
+	if err := s.PowerOn(over, "r", "SYD", 1); err == nil {
+		t.Error("a wait that was cut off")
+	}
+}
+
+// A way has the time for its repairs that it needs, and the others theirs.
+func TestRepairBy(t *testing.T) {
+	y := newYard("repair redfish: takes for ever", "repair manual: takes for ever")
+	_, s := yardStore(t, "h")
+	e := y.engine(s, "redfish", "manual")
+	e.Timeouts.Repair, e.Timeouts.RepairBy = time.Hour, map[string]time.Duration{"redfish": 20 * time.Millisecond, "manual": 30 * time.Millisecond}
+	e.Soak = time.Millisecond
+	if sum := runs(t, e); sum.Verdicts[remediate.Failed] != 1 {
+		t.Errorf("%+v", sum)
+	}
+	if h := result(t, s, "h"); !strings.Contains(h.Reason, "repair took longer than 31ms") {
+		t.Errorf("%+v", h)
 	}
 }
 

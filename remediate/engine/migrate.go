@@ -39,7 +39,8 @@ func upgrades() []string {
 		ALTER TABLE sites ADD COLUMN country TEXT;
 		ALTER TABLE sites ADD COLUMN zone TEXT;
 		ALTER TABLE sites ADD COLUMN clock TEXT NOT NULL DEFAULT '';
-		ALTER TABLE sites ADD COLUMN off BIGINT NOT NULL DEFAULT 0`}
+		ALTER TABLE sites ADD COLUMN off BIGINT NOT NULL DEFAULT 0`,
+		``} // claims, which an unbrick that does not know them would not heed
 }
 
 // migrate makes the tables, or brings them up to this version.

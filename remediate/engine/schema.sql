@@ -161,4 +161,16 @@ CREATE TABLE IF NOT EXISTS rates (
 	PRIMARY KEY (run, way)
 );
 
+-- Hosts that a process treats beside the runs. One that does not renew its lease has lost them.
+CREATE TABLE IF NOT EXISTS claims (
+	name TEXT PRIMARY KEY,           -- of the host, in small letters
+	host TEXT NOT NULL,
+	grp TEXT NOT NULL,
+	token TEXT NOT NULL,             -- of the process
+	pid BIGINT NOT NULL,
+	machine TEXT NOT NULL,
+	since BIGINT NOT NULL,
+	lease BIGINT NOT NULL            -- until when
+);
+
 CREATE TABLE IF NOT EXISTS records (key TEXT PRIMARY KEY, value BLOB NOT NULL)

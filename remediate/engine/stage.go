@@ -59,7 +59,7 @@ func (t *treatment) stage(s remediate.Stage, w way) (output, error) {
 // off, or could not be written down: it has to run again.
 func (t *treatment) perform(ctx context.Context, n int, s remediate.Stage, w way) (output, error) {
 	if err := t.pace(ctx, s, w.Route.Driver); err != nil {
-		return output{}, err
+		return output{}, t.broken(ctx, err)
 	}
 	if !t.enterStage() {
 		return output{}, ErrInterrupted

@@ -71,10 +71,13 @@ type Wait struct {
 
 // A Status is how a run stands.
 type Status struct {
-	Run   Run           `json:"run"`
-	Sites []SiteStatus  `json:"sites"`           // by name
-	Waits []Wait        `json:"waits,omitempty"` // what most wait for first, at most 20
-	Halts []halt.Record `json:"halts,omitempty"` // in the order in which they were halted
+	Run     Run           `json:"run"`
+	Sites   []SiteStatus  `json:"sites"`           // by name
+	Waits   []Wait        `json:"waits,omitempty"` // what most wait for first, at most 20
+	Halts   []halt.Record `json:"halts,omitempty"` // in the order in which they were halted
+	Workers int           `json:"workers"`         // processes that are at work on the state
+	Left    *Left         `json:"left,omitempty"`  // what nobody is at work on
+	Fixes   []Fix         `json:"fixes,omitempty"` // hosts of the state that unbrick fix has
 	// Service is what the ordinary hosts of all sites are held for, if for anything.
 	Service *Service `json:"held_for,omitempty"`
 	Count
@@ -124,6 +127,9 @@ func (s *Store) Status(ctx context.Context, run string) (Status, error) {
 		return st, err
 	}
 	if st.Service, err = s.heldFor(ctx, r.ID); err != nil {
+		return st, err
+	}
+	if err := s.addWork(ctx, &st); err != nil {
 		return st, err
 	}
 	st.Halts, err = s.Halts(ctx, r.ID)

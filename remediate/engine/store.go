@@ -25,7 +25,7 @@ var schema string
 
 // schemaVersion is the version of schema.sql. A state of a newer one is refused, one of an
 // older one is brought up to it.
-const schemaVersion = 5
+const schemaVersion = 6
 
 // A Store is the state of runs: an SQLite file, or a PostgreSQL database that several
 // processes share. It holds no secret. Its methods may be called while another process works

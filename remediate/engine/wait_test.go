@@ -213,7 +213,7 @@ func TestUpWhileWaiting(t *testing.T) {
 	}
 }
 
-// A blinker is a host that crashes again and again: it answers two looks of four.
+// A blinker is a host that crashes again and again: it answers two looks of three.
 type blinker struct {
 	*yard
 	mu     sync.Mutex
@@ -224,7 +224,7 @@ type blinker struct {
 func (b *blinker) Probe(context.Context, inventory.Host) (string, error) {
 	b.mu.Lock()
 	defer b.mu.Unlock()
-	if b.looks++; b.steady || b.looks%4 > 1 {
+	if b.looks++; b.steady || b.looks%3 > 0 {
 		return "answers", nil
 	}
 	return "", nil
@@ -238,7 +238,7 @@ func TestBlinksWhileWaiting(t *testing.T) {
 	path, s := yardStore(t, "h")
 	b := &blinker{yard: y}
 	e := y.engine(s, "manual")
-	e.Prober, e.Wait, e.Soak = b, time.Minute, 30*time.Millisecond
+	e.Prober, e.Wait, e.Soak = b, time.Minute, 300*time.Millisecond
 	r := start(t, path, e)
 	r.until(waits)
 	since := func() (ms int64, notes string) {

@@ -21,7 +21,7 @@ type errState struct{ error }
 // attend does what a stage is there for, within its time. Its error is the state's; whatever a
 // driver does, a panic included, is an output.
 func (t *treatment) attend(ctx context.Context, cancelled string, s remediate.Stage, w way) (output, error) {
-	ctx, stop := context.WithTimeoutCause(ctx, t.Timeouts.of(s)+t.extra(s), errTooLong)
+	ctx, stop := context.WithTimeoutCause(ctx, t.Timeouts.by(s, w.Route.Driver)+t.extra(s), errTooLong)
 	defer stop()
 	if budget := t.Ladder.Rung(w.Route.Driver).Budget; budget > 0 && budgeted(s) {
 		ctx, stop = context.WithTimeoutCause(ctx, budget-w.Spent, &budgetError{budget})
@@ -43,7 +43,7 @@ func (t *treatment) attend(ctx context.Context, cancelled string, s remediate.St
 		return output{}, state.error
 	}
 	if err != nil {
-		out = t.failure(ctx, s, out, err)
+		out = t.failure(ctx, s, w.Route.Driver, out, err)
 	}
 	out.Reason, out.Evidence = clean(clauses(out.Reason)), clean(out.Evidence)
 	return out, nil
@@ -116,7 +116,7 @@ type panicError struct {
 func (e *panicError) Error() string { return fmt.Sprintf("defect in unbrick: panic: %v", e.value) }
 
 // failure turns the error of a stage into its output.
-func (t *treatment) failure(ctx context.Context, s remediate.Stage, out output, err error) output {
+func (t *treatment) failure(ctx context.Context, s remediate.Stage, by string, out output, err error) output {
 	out.Outcome, out.Reason = remediate.Ill, fmt.Sprintf("%s: %v", s, err)
 	var (
 		skip      *remediate.SkipError
@@ -145,7 +145,7 @@ func (t *treatment) failure(ctx context.Context, s remediate.Stage, out output, 
 	case errors.As(cause, &budget):
 		out.Reason = fmt.Sprintf("%s: %v: %v", s, budget, err)
 	case errors.Is(cause, errTooLong):
-		out.Reason = fmt.Sprintf("%s took longer than %s: %v", s, t.Timeouts.of(s)+t.extra(s), err)
+		out.Reason = fmt.Sprintf("%s took longer than %s: %v", s, t.Timeouts.by(s, by)+t.extra(s), err)
 	case errors.As(err, &panicked):
 		t.Log.Error("panic", "run", t.Run, "host", t.Host, "stage", s, "panic", panicked.value, "stack", string(panicked.stack))
 	}

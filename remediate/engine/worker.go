@@ -35,7 +35,6 @@ type worker struct {
 	mu       sync.Mutex
 	active   map[ids]context.CancelCauseFunc // the attempts whose workflow runs here
 	busy     int                             // how many of them are in a stage
-	power    map[string]time.Time            // by site: when the next host may be switched on
 	draining bool
 	idle     chan struct{} // closed when draining and nothing is busy
 }
@@ -45,7 +44,7 @@ func newWorker(e *Engine, r Run) *worker {
 		Engine: e, run: r,
 		failed: make(chan error, 1),
 		active: map[ids]context.CancelCauseFunc{}, missed: map[string]time.Time{}, idle: make(chan struct{}),
-		began: time.Now(), power: map[string]time.Time{},
+		began: time.Now(),
 	}
 }
 
@@ -77,6 +76,9 @@ func (w *worker) work(ctx context.Context) (err error) {
 			w.fail(err)
 		}
 	}()
+	if err := w.noteCommand(ctx); err != nil {
+		return w.unlessCut(ctx, err)
+	}
 	if err := w.relabel(ctx); err != nil {
 		return w.unlessCut(ctx, err)
 	}

@@ -37,6 +37,8 @@ type Options struct {
 	Most    int           // restarts of one host in one run; 15 if 0
 	Between time.Duration // from one to the next: time to start and to fetch the good file; 3 min if 0
 	Every   time.Duration // between two looks; 10 s if 0
+	// Pace waits until one more host may be switched on where the target is. Nil: at once.
+	Pace func(ctx context.Context, t remediate.Target) error
 }
 
 // Records keep what was done. A second process that works on the same run must see them.
@@ -51,7 +53,8 @@ type Records interface {
 // A Driver is the way in by counted restarts. The address of its route is that of what
 // switches the host, as in "ipmi:10.1.2.3", or "auto": see power.Switches.
 //
-// Repair takes up to Most times Between, 45 minutes by default; the stage needs as much.
+// Repair takes up to Most times Between, 45 minutes by default, and what switching and Pace take;
+// the stage needs as much.
 type Driver struct{ opt Options }
 
 var (
@@ -101,6 +104,19 @@ func (d *Driver) Leave(ctx context.Context, t remediate.Target, _ remediate.Post
 	if err != nil {
 		return err
 	}
+	return d.on(ctx, t, sw, at)
+}
+
+// on starts a host that is not on, when it is its turn.
+func (d *Driver) on(ctx context.Context, t remediate.Target, sw power.Switch, at remediate.Target) error {
+	if d.opt.Pace != nil {
+		if s, err := sw.Power(ctx, at); err == nil && s == power.On {
+			return nil
+		}
+		if err := d.opt.Pace(ctx, t); err != nil {
+			return err
+		}
+	}
 	return sw.Turn(ctx, at, power.On)
 }
 
@@ -116,12 +132,18 @@ func (d *Driver) Repair(ctx context.Context, t remediate.Target, _ *playbooks.Pl
 		return remediate.Report{}, err
 	}
 	if n > 0 { // the process that counted it may have ended with the host off
-		if err := sw.Turn(ctx, at, power.On); err != nil {
+		if err := d.on(ctx, t, sw, at); err != nil {
 			return remediate.Report{}, err
 		}
 	}
 	for ; ; n++ {
 		evidence, err := d.watch(ctx, t, last.Add(d.opt.Between))
+		if d.opt.Pace != nil && err == nil && evidence == "" && n < d.opt.Most {
+			// Its turn is awaited while it is on, and it may come up meanwhile.
+			if err = d.opt.Pace(ctx, t); err == nil {
+				evidence, err = d.watch(ctx, t, time.Now())
+			}
+		}
 		switch {
 		case err != nil:
 			return remediate.Report{}, fmt.Errorf("after %d restarts: %w", n, err)

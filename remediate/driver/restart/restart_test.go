@@ -307,3 +307,33 @@ func TestDeadline(t *testing.T) {
 		})
 	}
 }
+
+// Each restart waits for its turn while the host is on; one that comes up meanwhile is not restarted,
+// and what is on waits for nobody.
+func TestPace(t *testing.T) {
+	for _, mends := range []int{0, 2} {
+		synctest.Test(t, func(t *testing.T) {
+			r, turns := newRoom(mends), 0
+			d := restart.New(restart.Options{Switches: power.Switches{"ipmi": r.fake}, Prober: r, Records: r, Most: 4,
+				Between: 30 * time.Second, // less than the host takes to come up
+				Pace: func(_ context.Context, tt remediate.Target) error {
+					if turns++; tt.Host.Name != "h1" || turns > 1 && r.fake.State("h1").Power != power.On {
+						t.Errorf("turn %d of %s: power %s", turns, tt.Host.Name, r.fake.State("h1").Power)
+					}
+					time.Sleep(time.Minute)
+					return nil
+				}})
+			_, err := d.Repair(t.Context(), target(1), nil)
+			var up *remediate.UpError
+			if want := map[int]int{0: 4, 2: 2}[mends]; r.starts != want || r.harmed || errors.As(err, &up) != (mends > 0) {
+				t.Errorf("%d starts, want %d; %v", r.starts, want, err)
+			}
+			if want := map[int]int{0: 4, 2: 3}[mends]; turns != want {
+				t.Errorf("%d turns, want %d", turns, want)
+			}
+			if err := d.Leave(t.Context(), target(1), remediate.Posture{}); err != nil || turns > 4 {
+				t.Errorf("what is on waited for its turn: %v", err)
+			}
+		})
+	}
+}
