@@ -113,6 +113,16 @@ func TestRunTakesIn(t *testing.T) {
 	}
 	in("pc-1 skipped", "pc-2 ", "pc-4 ", "pc-6 ", "pc-7 ")
 
+	// One is at another site now: it is not gone.
+	hosts("pc-7,AKL,10.0.0.8,", "pc-8,SYD,10.0.0.5,")
+	const unpicked = "2 hosts no longer fit --only: they stay in the run: pc-1, pc-7" // b.csv has the one still
+	if begin(); !strings.Contains(said.String(), unpicked) || strings.Contains(said.String(), "from the inventory: they stay in the run: pc-1") {
+		t.Errorf("a host that moved: %s", &said)
+	}
+	if lines := k.refreshOnce(t.Context(), c, first.ID); !slices.Contains(lines, unpicked) {
+		t.Errorf("%q", lines)
+	}
+
 	// Another selection is another run, and a run of one host takes in nobody.
 	other := onCommandLine(t, &said, map[string]string{"only": "site == 'AKL'"})
 	hosts("pc-5,AKL,10.0.0.5,")
