@@ -62,7 +62,7 @@ func gather(c *cli.Context, dir string, order []namedSource, old *saved.Fleet, a
 	slots := make(chan struct{}, mostAtOnce)
 	for _, s := range order {
 		if !ask(s) {
-			if was := old.Section(s.Name); !w.Keep(old, s.Name, was.Failed) {
+			if was := old.Section(s.Name); !w.Keep(old, s.Name, s.Config, was.Failed) {
 				w.Miss(*was, was.Failed)
 			}
 			continue
@@ -127,7 +127,7 @@ func (g *gathering) read(ctx context.Context, w *saved.Writer, s namedSource, ol
 	kept := false
 	switch {
 	case same:
-		kept = w.Keep(old, s.Name, err.Error())
+		kept = w.Keep(old, s.Name, s.Config, err.Error())
 	case was != nil:
 		kept = w.Park(old, s.Name, err.Error())
 	}

@@ -121,6 +121,7 @@ func TestGatherKeeps(t *testing.T) {
 	}{
 		{"an earlier unbrick read it", cmdb("q1 with env:TOK", "", told{"a b", nil}), true, "a b c", ""},
 		{"it is down now, and a digest is made otherwise", cmdb("q1", "q1 with env:TOK", told{"", down}), true, "a b c", "its 2 hosts are those of just now"},
+		{"still down, and its token is another one", cmdb("q1", "q1 with env:TOK2", told{"", down}), true, "a b c", "its 2 hosts are those of just now"},
 		{"read again", cmdb("q1", "", told{"a b", nil}), true, "a b c", ""},
 		{"down", cmdb("q1", "", told{"", down}), true, "a b c", "its 2 hosts are those of just now"},
 		{"another question, down", cmdb("q2", "", told{"x", down}), true, "c", "its 2 hosts of then are kept, and none of them is used"},

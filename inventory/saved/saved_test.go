@@ -227,7 +227,7 @@ func TestKeep(t *testing.T) {
 	if !errors.Is(err, down) {
 		t.Fatalf("a source that fails: %v", err)
 	}
-	if !w.Keep(old, "netbox", err.Error()) || w.Keep(old, "glpi", "") {
+	if !w.Keep(old, "netbox", "q", err.Error()) || w.Keep(old, "glpi", "", "") {
 		t.Error("what is kept is not what there is")
 	}
 	w.Miss(saved.Section{Name: "glpi", Kind: "glpi"}, "no route")
@@ -237,7 +237,7 @@ func TestKeep(t *testing.T) {
 	publish(t, w, path, "leases", "netbox", "glpi")
 	f := open(t, path)
 	all, _, err := drain(f.Source("netbox"))
-	if s := f.Section("netbox"); err != nil || len(all) != 2 || s.Failed != "it is down" || s.Missing || !s.Read.Equal(old.Sections[0].Read) {
+	if s := f.Section("netbox"); err != nil || len(all) != 2 || s.Failed != "it is down" || s.Config != "q" || s.Missing || !s.Read.Equal(old.Sections[0].Read) {
 		t.Errorf("%+v: %d hosts, %v", s, len(all), err)
 	}
 	if s := f.Section("glpi"); f.Source("glpi") != nil || !s.Missing || s.Failed != "no route" {
@@ -262,11 +262,7 @@ func TestPark(t *testing.T) {
 	for _, park := range []bool{true, true, false} {
 		old := open(t, path)
 		w := saved.NewWriter(dir)
-		take := w.Keep
-		if park {
-			take = w.Park
-		}
-		if !take(old, "netbox", "it is down") {
+		if park && !w.Park(old, "netbox", "it is down") || !park && !w.Keep(old, "netbox", "q", "it is down") {
 			t.Error("there is nothing to take")
 		}
 		publish(t, w, path, "netbox")

@@ -70,22 +70,26 @@ func drop(f *os.File) {
 	os.Remove(f.Name())
 }
 
-// Keep takes over what an earlier file, open until Fleet has returned, has of a source, for the
-// configuration that brought it. Why is why the source could not be read. It says whether there was
-// anything to take.
-func (w *Writer) Keep(f *Fleet, name, why string) bool { return w.take(f, name, why, false) }
+// Keep takes over what an earlier file, open until Fleet has returned, has of a source, as the
+// answer to config: the question that brought it, whatever it was called then. Why is why the
+// source could not be read. It says whether there was anything to take.
+func (w *Writer) Keep(f *Fleet, name, config, why string) bool {
+	return w.take(f, name, func(s *Section) { s.Config, s.Failed, s.Missing = config, why, false })
+}
 
 // Park is Keep for a source that is configured otherwise now, and cannot be read: nobody uses the
 // rows, and they are not lost to whoever goes back.
-func (w *Writer) Park(f *Fleet, name, why string) bool { return w.take(f, name, why, true) }
+func (w *Writer) Park(f *Fleet, name, why string) bool {
+	return w.take(f, name, func(s *Section) { s.Failed, s.Missing = why, true })
+}
 
-func (w *Writer) take(f *Fleet, name, why string, park bool) bool {
+func (w *Writer) take(f *Fleet, name string, as func(*Section)) bool {
 	s := f.Section(name)
 	if s == nil || s.Missing && !s.Parked() {
 		return false
 	}
 	one := part{section: *s, old: f.rows(name)}
-	one.section.Failed, one.section.Missing = why, park
+	as(&one.section)
 	w.put(one)
 	return true
 }
