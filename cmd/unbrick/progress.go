@@ -37,6 +37,7 @@ type siteLine struct {
 	running  map[string]string // host → stage
 	verdicts map[remediate.Verdict]int
 	done     int
+	shift    time.Time // that hosts wait for, as it was said
 }
 
 const (
@@ -74,8 +75,15 @@ func (p *progress) follow(status func() (engine.Status, error), done <-chan stru
 	}
 }
 
-// refresh sets the counts to how the run stands.
+// refresh sets the counts to how the run stands, and says once for which shifts it waits.
 func (p *progress) refresh(st engine.Status) {
+	for _, text := range p.count(st) {
+		p.line(text)
+	}
+}
+
+// count sets the counts, and returns what is to be said of it.
+func (p *progress) count(st engine.Status) (news []string) {
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	p.total, p.done = st.Hosts, 0
@@ -88,10 +96,15 @@ func (p *progress) refresh(st engine.Status) {
 		line.hosts, line.verdicts = s.Hosts, s.Verdicts
 		line.done = s.Hosts - s.Todo - s.Running - s.Verdicts[remediate.Waiting]
 		p.done += line.done
+		if s.Shift != nil && !s.Shift.From.Equal(line.shift) {
+			line.shift = s.Shift.From
+			news = append(news, shiftLine(s))
+		}
 	}
 	if p.bar != nil {
 		p.bar.Set(min(p.done, p.total))
 	}
+	return news
 }
 
 // event takes what the engine says. It does not block on the terminal.

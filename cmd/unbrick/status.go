@@ -80,10 +80,15 @@ func printGates(w io.Writer, sites []engine.SiteStatus) {
 func printShifts(w io.Writer, sites []engine.SiteStatus) {
 	for _, s := range sites {
 		if s.Shift != nil {
-			fmt.Fprintf(w, "%d hosts that need a person wait for the shift at %s, from %s; unbrick done HOST takes one up before that\n",
-				s.Shift.Hosts, named(s.Site), s.Shift.From.Format("Mon 15:04 MST"))
+			fmt.Fprintln(w, shiftLine(s))
 		}
 	}
+}
+
+// shiftLine says for whom the hosts of a site wait, which has a shift.
+func shiftLine(s engine.SiteStatus) string {
+	return fmt.Sprintf("%d hosts that need a person wait for the shift at %s, from %s; unbrick done HOST takes one up before that",
+		s.Shift.Hosts, named(s.Site), s.Shift.From.Format("Mon 15:04 MST"))
 }
 
 // printHalts says what is halted, at which level and why, with the last outcomes.
