@@ -147,7 +147,7 @@ func (m *merger) blank(column string, rows cluster) {
 	}
 }
 
-// list names the hosts of rows, and where they stand: "web1 (a.csv:2) and db7 (b.csv:7)".
+// list names the hosts of rows, and where they stand: "web1 (a.csv:2), db7 (b.csv:7)".
 func (m *merger) list(rows cluster) string {
 	var b strings.Builder
 	named := map[uint64]bool{}
