@@ -1,6 +1,7 @@
 package main
 
 import (
+	"errors"
 	"fmt"
 	"io"
 	"os/user"
@@ -39,10 +40,15 @@ func status(c *cli.Context) error {
 			return printJSON(c, statusReport{st, f})
 		}
 		fmt.Fprintf(c.App.Writer, "run %s of %s, begun %s: %s\n", st.Run.ID, st.Run.Playbook, st.Run.Started.UTC().Format(time.RFC3339), standing(st))
-		fmt.Fprintf(c.App.Writer, "%s\n\n", summary(st.Count))
+		fmt.Fprintf(c.App.Writer, "%s\n", summary(st.Count))
+		if st.Left != nil {
+			fmt.Fprintln(c.App.Writer, leftLine(st))
+		}
+		fmt.Fprintln(c.App.Writer)
 		printSites(c.App.Writer, st.Sites)
 		printService(c.App.Writer, st.Service)
 		printGates(c.App.Writer, st.Sites)
+		printFixes(c.App.Writer, st.Fixes)
 		printShifts(c.App.Writer, st.Sites)
 		printOutlook(c.App.Writer, st, f)
 		printHalts(c.App.Writer, st.Halts)
@@ -73,6 +79,13 @@ func printGates(w io.Writer, sites []engine.SiteStatus) {
 		if s.Gated && s.Todo > 0 {
 			fmt.Fprintf(w, "%s: ordinary hosts are held until those that they depend on have ended; unbrick pin %s --anyway --until 6h does not wait\n", named(s.Site), s.Site)
 		}
+	}
+}
+
+// printFixes says which hosts the run leaves to others.
+func printFixes(w io.Writer, fixes []engine.Fix) {
+	for _, f := range fixes {
+		fmt.Fprintf(w, "unbrick fix has %s (pid %d on %s, since %s); the run leaves it alone until that ends\n", f.Host, f.PID, f.Machine, f.Since.UTC().Format(time.RFC3339))
 	}
 }
 
@@ -125,6 +138,8 @@ func standing(st engine.Status) string {
 		return "halted: " + st.Run.Halted
 	case st.Run.Paused != "":
 		return "paused by " + st.Run.Paused
+	case st.Run.State == "running" && st.Workers == 0:
+		return "not ended, and no process is at work on it"
 	}
 	return st.Run.State
 }
@@ -184,22 +199,48 @@ func resume(c *cli.Context) error {
 func cancelCommand() *cli.Command {
 	return &cli.Command{
 		Name: "cancel", Usage: "give up hosts; those under way are put back first", ArgsUsage: "HOST...",
-		Flags: []cli.Flag{stateFlag(), configFlag(), runFlag(),
+		Flags: []cli.Flag{stateFlag(), configFlag(), runFlag(), jsonFlag(),
 			&cli.BoolFlag{Name: "all", Usage: "every host that has no verdict"}},
-		Description: "   unbrick cancel SYD-00012\n   unbrick cancel --all",
+		Description: "The process of the run puts them back. Where none is at work the run's command has to be given\nagain: that is said then, with exit code 4.\n\n   unbrick cancel SYD-00012\n   unbrick cancel --all",
 		Action: func(c *cli.Context) error {
 			if c.Args().Present() == c.Bool("all") {
 				return usage("unbrick cancel HOST..., or unbrick cancel --all", "name the hosts, or --all")
 			}
 			return withStore(c, func(s *engine.Store) error {
 				n, err := s.Cancel(c.Context, c.String("run"), operator(), c.Args().Slice()...)
-				if err == nil {
-					say(c, "%d hosts cancelled", n)
+				if err != nil {
+					return noRunHint(err)
 				}
-				return noRunHint(err)
+				return sayCancelled(c, s, n)
 			})
 		},
 	}
+}
+
+// sayCancelled says how many hosts were cancelled, and which of them nobody puts back.
+func sayCancelled(c *cli.Context, s *engine.Store, n int) error {
+	st, err := s.Status(c.Context, c.String("run"))
+	if err != nil {
+		return noRunHint(err)
+	}
+	if c.Bool("json") {
+		if err := printJSON(c, cancelled{st.Run.ID, n, st.Left}); err != nil {
+			return err
+		}
+	} else {
+		say(c, "%d hosts cancelled", n)
+	}
+	if st.Left == nil {
+		return nil
+	}
+	return &failure{exitInterrupted, errors.New(leftLine(st)), "cancelled hosts are put back by it, and not treated any further"}
+}
+
+// A cancelled is what unbrick cancel --json prints. Scripts rely on its names.
+type cancelled struct {
+	Run   string       `json:"run"`
+	Hosts int          `json:"hosts"`
+	Left  *engine.Left `json:"left,omitempty"` // of all hosts of the run, what nobody is at work on
 }
 
 func retryCommand() *cli.Command {
