@@ -23,6 +23,7 @@ type Draft struct {
 	Check func(field, value string) (string, error)
 
 	place string // of the record, for errors
+	id    string // see Twin
 	notes []*RowError
 }
 
@@ -65,6 +66,37 @@ func (d *Draft) Name(column, v string) {
 		return
 	}
 	d.Host.Name = name
+}
+
+// Twin says by what a host is told from another of its source that has the same name: an id. If
+// there is such a one, the name of each gets its id behind it, and a warning, whatever the order
+// in which they come. Read holds such drafts, and what follows them, back until it has seen all.
+func (d *Draft) Twin(id string) { d.id = id }
+
+// apart gives drafts that have one name their ids.
+func apart(all []*Draft) {
+	same := map[string][]*Draft{}
+	for _, d := range all {
+		if d.Host.Name != "" && d.id != "" {
+			key := strings.ToLower(d.Host.Name)
+			same[key] = append(same[key], d)
+		}
+	}
+	for _, twins := range same {
+		if len(twins) < 2 {
+			continue
+		}
+		for _, d := range twins {
+			was := d.Host.Name
+			name, err := ParseName(was + "-" + d.id)
+			if err != nil {
+				continue // it will be said that the name is there twice
+			}
+			d.Host.Name = name
+			d.Label("shared_name", was)
+			d.aside("name", was, &ValueError{fmt.Sprintf("%d hosts of this source have this name: this one is called %s", len(twins), name), "a name for each"})
+		}
+	}
 }
 
 func cutLast(s, sep string) (string, string) {
@@ -295,18 +327,45 @@ func Read(ctx context.Context, what string, read func(emit func(*Draft) error) e
 	return func(yield func(Host, error) bool) {
 		err := ctx.Err()
 		if err == nil {
-			err = read(func(d *Draft) error {
+			var held []*Draft
+			emit := func(d *Draft) error {
 				if !d.finish(yield) {
 					return errStopped
 				}
 				return ctx.Err()
+			}
+			err = read(func(d *Draft) error {
+				if d.id == "" && len(held) == 0 {
+					return emit(d)
+				}
+				held = append(held, d)
+				return ctx.Err()
 			})
+			apart(held)
+			for _, d := range held {
+				if errors.Is(err, errStopped) || ctx.Err() != nil {
+					break
+				}
+				if e := emit(d); e != nil {
+					err = e
+				}
+			}
 		}
 		if err != nil && !errors.Is(err, errStopped) {
 			yield(Host{}, fmt.Errorf("cannot read hosts from %s: %w", what, err))
 		}
 	}
 }
+
+// A PartialError ends what a source yields that could read a part alone: the hosts before it are
+// right, and others are missing. It must not pass for the whole, in which those are gone.
+type PartialError struct {
+	Missing string // "zone europe-west1-b does not answer"
+	Want    string // what to do
+}
+
+// Error says both.
+func (e *PartialError) Error() string { return e.Missing + ": its hosts are missing\n" + e.Want }
 
 // Note is a warning in place of a host: that the source shows less than it has, for instance.
 func Note(place, reason, want string) *Draft {

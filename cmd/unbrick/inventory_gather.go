@@ -121,8 +121,9 @@ func (g *gathering) read(ctx context.Context, w *saved.Writer, s namedSource, ol
 	if err == nil && same && was.SHA256 != "" && !fewer && !s.Local && 2*n < was.Hosts {
 		err = fmt.Errorf("it has %d hosts now and had %d %s: a right may have been taken away. If it is true: --fewer", n, was.Hosts, ago(was.Read))
 	}
-	if err == nil {
-		return nil
+	var partial *inventory.PartialError
+	if err == nil || errors.As(err, &partial) && (fewer || !same || was.Partial || was.SHA256 == "") {
+		return nil // of a part it is said that it is one
 	}
 	kept := false
 	switch {
@@ -230,6 +231,8 @@ func (g *gathering) sayFailed(c *cli.Context) {
 			say(c, "warning: %s could not be read, and is configured otherwise than %s: its %d hosts of then are kept, and none of them is used (%s)", s.Name, ago(s.Read), s.Hosts, s.Failed)
 		case s.Missing:
 			say(c, "warning: %s could not be read, and nothing of it was saved: what it alone knows is missing (%s)", s.Name, s.Failed)
+		case s.Partial:
+			say(c, "warning: %s could be read in part, %d hosts, and others are missing (%s)", s.Name, s.Hosts, oneLine(s.Failed))
 		case s.Failed != "":
 			say(c, "warning: %s could not be read: its %d hosts are those of %s (%s)", s.Name, s.Hosts, ago(s.Read), s.Failed)
 		}

@@ -104,7 +104,7 @@ func inventoryImport(c *cli.Context) error {
 	if err := r.print(c, cfg); err != nil {
 		return err
 	}
-	if len(g.failed) > 0 {
+	if len(g.failed) > 0 || !c.Bool("fewer") && slices.ContainsFunc(g.Sections, func(s saved.Section) bool { return s.Partial }) {
 		return exitWith(exitNotAll)
 	}
 	return nil

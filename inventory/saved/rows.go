@@ -56,10 +56,16 @@ func (e *encoder) Write(b []byte) (int, error) {
 func (e *encoder) record(ctx context.Context, src inventory.Source, s *Section, count func(hosts int)) error {
 	for h, err := range src.Hosts(ctx) {
 		var note *inventory.RowError
+		var partial *inventory.PartialError
 		switch {
 		case errors.As(err, &note):
 			s.Notes++
 			err = e.json.Encode(row{Note: note})
+		case errors.As(err, &partial):
+			if err := e.finish(s); err != nil {
+				return err
+			}
+			return err
 		case err != nil:
 			return err
 		default:
@@ -160,12 +166,12 @@ func (r recorded) split(ctx context.Context, batches chan<- chan batch) error {
 		return err
 	}
 	defer in.Close()
-	var rest []byte
+	var rest []byte // of a line that has not ended
 	for {
 		if err := ctx.Err(); err != nil {
 			return err
 		}
-		text := make([]byte, batchBytes)
+		text := make([]byte, max(batchBytes, 2*len(rest)))
 		n, err := io.ReadFull(in, text[copy(text, rest):])
 		n += len(rest)
 		ended := errors.Is(err, io.EOF) || errors.Is(err, io.ErrUnexpectedEOF)
@@ -174,8 +180,12 @@ func (r recorded) split(ctx context.Context, batches chan<- chan batch) error {
 		}
 		text = text[:n]
 		cut := bytes.LastIndexByte(text, '\n') + 1
-		if ended && cut < len(text) || !ended && cut == 0 {
-			return errNone // a line without its end, or one that no host has
+		if ended && cut < len(text) {
+			return errNone // a line without its end
+		}
+		if !ended && cut == 0 { // a long one
+			rest = text
+			continue
 		}
 		rest = bytes.Clone(text[cut:])
 		next := make(chan batch, 1)

@@ -39,6 +39,8 @@ type Section struct {
 	// Failed is why the source could not be read when the file was made: the rows are older, or
 	// there are none.
 	Failed string `json:"failed,omitempty"`
+	// Partial says that the source could be read in part alone, and Failed what was missing.
+	Partial bool `json:"partial,omitempty"`
 	// Missing says that there are none that may be used. Rows may be kept for the configuration
 	// that brought them: see [Writer.Park].
 	Missing bool `json:"missing,omitempty"`

@@ -322,6 +322,22 @@ func TestManyRows(t *testing.T) {
 	}
 }
 
+// TestLongRows: what can be saved can be read, however long a value is.
+func TestLongRows(t *testing.T) {
+	for _, size := range []int{batch - 200, batch, batch + 1, 3*batch + 7} {
+		all := []inventory.Host{{Name: "a"}, {Name: "b", Labels: map[string]string{"x": strings.Repeat("y", size)}}, {Name: "c"},
+			{Name: "d", Labels: map[string]string{"x": strings.Repeat("z", size)}}}
+		path := filepath.Join(t.TempDir(), "unbrick.fleet")
+		save(t, path, list{hosts: all})
+		if got, _, err := drain(open(t, path).Source("netbox")); err != nil || !reflect.DeepEqual(got, all) {
+			t.Errorf("%d bytes: %d hosts, %v", size, len(got), err)
+		}
+	}
+}
+
+// batch is about how much is decoded at once.
+const batch = 256 << 10
+
 // BenchmarkMillion saves a million hosts and reads them again.
 func BenchmarkMillion(b *testing.B) {
 	const n = 1_000_000

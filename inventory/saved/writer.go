@@ -37,7 +37,8 @@ func NewWriter(dir string) *Writer { return &Writer{dir: dir, parts: map[string]
 
 // Record reads a source to its end. Name, Kind and Config of the section are the caller's, the
 // rest is set. Count, if it is there, is told now and then how many hosts there are so far. On
-// an error the Writer is as it was before.
+// an error the Writer is as it was before; but of a source that ends in an *inventory.PartialError
+// the part is recorded, and the section says so.
 func (w *Writer) Record(ctx context.Context, s Section, src inventory.Source, count func(hosts int)) error {
 	if count == nil {
 		count = func(int) {}
@@ -52,6 +53,11 @@ func (w *Writer) Record(ctx context.Context, s Section, src inventory.Source, co
 		err = e.record(ctx, src, &s, count)
 		err = errors.Join(err, e.zstd.Close()) // a second time does nothing
 	}
+	var missing *inventory.PartialError
+	some := err
+	if errors.As(err, &missing) {
+		s.Partial, s.Failed, err = true, err.Error(), nil
+	}
 	if err == nil {
 		err = out.Flush()
 	}
@@ -62,7 +68,7 @@ func (w *Writer) Record(ctx context.Context, s Section, src inventory.Source, co
 	_, s.Supplement = src.(inventory.Supplement)
 	s.Read = time.Now().UTC().Truncate(time.Second)
 	w.put(part{section: s, file: f})
-	return nil
+	return some
 }
 
 func drop(f *os.File) {

@@ -262,7 +262,8 @@ func (s *Source) draft(vm *armcompute.VirtualMachine) *inventory.Draft {
 		d.Name("osProfile.computerName", val(p.OSProfile.ComputerName))
 	}
 	d.Name("name", val(vm.Name))
-	d.UUID("vmId", val(p.VMID)) // SMBIOS shows it
+	d.Twin(cmp.Or(val(p.VMID), val(vm.Name))) // computer names repeat
+	d.UUID("vmId", val(p.VMID))               // SMBIOS shows it
 	d.Set("region", "location", val(vm.Location))
 	d.Set("site", "location", val(vm.Location))
 	if p.AvailabilitySet != nil {

@@ -183,6 +183,7 @@ func (s *Source) draft(region string, in *types.Instance) *inventory.Draft {
 		}
 	}
 	d.Name("instance-id", id)
+	d.Twin(id)
 	for _, n := range in.NetworkInterfaces {
 		d.MAC("mac-address", aws.ToString(n.MacAddress))
 	}

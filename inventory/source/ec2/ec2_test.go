@@ -58,6 +58,30 @@ func open(t *testing.T, h http.Handler, change func(*ec2.Config)) *ec2.Source {
 	return s
 }
 
+// TestTwins: instances of one group have one tag Name.
+func TestTwins(t *testing.T) {
+	s := yard(t)
+	for _, name := range []string{"web", "WEB", "web"} {
+		s.Launch(ec2test.Instance{Platform: "windows", Tags: map[string]string{"Name": name}}, ec2test.Volume{})
+	}
+	f, err := inventory.Load(t.Context(), inventory.Options{}, open(t, s, nil))
+	if err != nil {
+		t.Fatal(err)
+	}
+	twins := 0
+	for _, h := range f.Hosts {
+		if strings.HasPrefix(strings.ToLower(h.Name), "web") {
+			twins++
+			if !strings.EqualFold(h.Name, "web-"+h.Labels["instance"]) || !strings.EqualFold(h.Labels["shared_name"], "web") {
+				t.Errorf("%s, %v", h.Name, h.Labels)
+			}
+		}
+	}
+	if twins != 3 || len(f.Hosts) != 9 || f.Warnings.Total != 3 || !strings.Contains(f.Warnings.First[0].Place, " i-") {
+		t.Errorf("%d of %d hosts, warnings %v", twins, len(f.Hosts), f.Warnings.First)
+	}
+}
+
 // after lets so many requests through, and then answers with an error of EC2's.
 func after(n int64, s http.Handler, then http.HandlerFunc) http.Handler {
 	var asked atomic.Int64

@@ -106,13 +106,17 @@ func (s *Source) Check(ctx context.Context) error {
 func (s *Source) Hosts(ctx context.Context) iter.Seq2[inventory.Host, error] {
 	return inventory.Read(ctx, "Compute Engine", func(emit func(*inventory.Draft) error) error {
 		missing := map[string]bool{}
+		var dark []string
 		for _, n := range s.cfg.Names {
 			missing[n] = true
 		}
 		for _, p := range s.cfg.Projects {
-			if err := s.list(ctx, p, missing, emit); err != nil {
+			if err := s.list(ctx, p, missing, &dark, emit); err != nil {
 				return err
 			}
+		}
+		if len(dark) > 0 {
+			return &inventory.PartialError{Missing: strings.Join(dark, " and ") + " does not answer", Want: "another try when it does; zones: names those that do"}
 		}
 		for _, n := range slices.Sorted(maps.Keys(missing)) {
 			note := inventory.Note("Compute Engine", fmt.Sprintf("no instance %q", n), "a name or an id of an instance that is there, and that the filter lets through")
@@ -133,9 +137,9 @@ type page struct {
 	Unreachable []string `json:"unreachables"`
 }
 
-// list reads the instances of one project. A zone that does not answer is told, and does not
-// keep the others from being read.
-func (s *Source) list(ctx context.Context, project string, missing map[string]bool, emit func(*inventory.Draft) error) error {
+// list reads the instances of one project. A zone that is asked for and does not answer is added
+// to dark, and does not keep the others from being read.
+func (s *Source) list(ctx context.Context, project string, missing map[string]bool, dark *[]string, emit func(*inventory.Draft) error) error {
 	members, err := s.members(ctx, project)
 	if err != nil {
 		return err
@@ -150,8 +154,9 @@ func (s *Source) list(ctx context.Context, project string, missing map[string]bo
 			return fmt.Errorf("cannot list the instances of project %s: %w", project, err)
 		}
 		for _, where := range p.Unreachable {
-			if err := emit(inventory.Note("project "+project, Last(where)+" does not answer: its instances are missing", "another try when it does")); err != nil {
-				return err
+			zone := Last(where)
+			if name := "zone " + zone + " of project " + project; (len(s.cfg.Zones) == 0 || slices.Contains(s.cfg.Zones, zone)) && !slices.Contains(*dark, name) {
+				*dark = append(*dark, name)
 			}
 		}
 		for _, zone := range slices.Sorted(maps.Keys(p.Items)) {
@@ -229,7 +234,8 @@ func (s *Source) draft(project string, i *Instance) *inventory.Draft {
 	for ours, label := range s.cfg.Fields {
 		d.Set(ours, "label "+label, i.Labels[label])
 	}
-	d.Name("name", i.Name)
+	d.Name("name", i.Name) // of its own in its zone alone
+	d.Twin(i.ID)
 	d.Text(&d.Host.Site, "zone", zone)
 	d.Text(&d.Host.Region, "zone", Region(zone))
 	if len(i.Interfaces) > 0 {

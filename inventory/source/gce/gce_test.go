@@ -6,6 +6,7 @@ import (
 	"crypto/x509"
 	"encoding/json"
 	"encoding/pem"
+	"errors"
 	"fmt"
 	"net/http"
 	"net/http/httptest"
@@ -68,14 +69,64 @@ func open(t *testing.T, h http.Handler, cfg gce.Config) *gce.Source {
 	return s
 }
 
+// TestDark: instances of a zone that does not answer are missing, and not gone.
+func TestDark(t *testing.T) {
+	for _, c := range []struct {
+		zones []string
+		want  string
+	}{
+		{nil, "ws2 ws3 ws4 zone europe-west1-b of project corp-prod does not answer"},
+		{[]string{"europe-west1-c"}, "ws2 ws3 ws4"},
+		{[]string{"europe-west1-b", "europe-west1-c"}, "ws2 ws3 ws4 zone europe-west1-b of project corp-prod does not answer"},
+	} {
+		server := newServer(5)
+		server.Darken("europe-west1-b")
+		var got []string
+		for h, err := range open(t, server, gce.Config{Zones: c.zones}).Hosts(t.Context()) {
+			var partial *inventory.PartialError
+			switch {
+			case errors.As(err, &partial):
+				got = append(got, partial.Missing)
+			case err != nil:
+				t.Error(err)
+			default:
+				got = append(got, h.Name)
+			}
+		}
+		if s := strings.Join(got, " "); s != c.want {
+			t.Errorf("%q: %s, want %s", c.zones, s, c.want)
+		}
+	}
+}
+
+// TestTwins: a name is its instance's own in its zone alone.
+func TestTwins(t *testing.T) {
+	server := newServer(1)
+	for _, zone := range []string{"europe-west1-b", "europe-west1-c"} {
+		server.AddInstance(gcetest.Instance{Zone: zone, Name: "web"})
+	}
+	f, err := inventory.Load(t.Context(), inventory.Options{}, open(t, server, gce.Config{}))
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, h := range f.Hosts {
+		if h.Name != "ws0" && h.Name != "web-"+h.Labels["instance"] {
+			t.Errorf("%s, %v", h.Name, h.Labels)
+		}
+	}
+	if len(f.Hosts) != 3 || f.Warnings.Total != 2 {
+		t.Errorf("%d hosts, %d warnings", len(f.Hosts), f.Warnings.Total)
+	}
+}
+
 func TestSource(t *testing.T) {
 	sourcetest.Run(t, sourcetest.Case{
 		Names: []string{"ws0", "ws1", "ws2", "ws3", "ws4"},
 		Good:  func(t *testing.T) inventory.Source { return open(t, front(newServer(5), true, 0), gce.Config{}) },
 		Bad: func(t *testing.T) inventory.Source {
-			s := newServer(5)
-			s.Darken("europe-west9-a")
-			return open(t, s, gce.Config{})
+			s := newServer(4)
+			s.AddInstance(gcetest.Instance{Zone: "europe-west1-c", Name: "ws4", More: object{"labels": object{"tier": "odd"}}})
+			return open(t, s, gce.Config{Fields: map[string]string{"tier": "tier"}})
 		},
 		Broken: func(t *testing.T) inventory.Source { return open(t, front(newServer(5), false, 2), gce.Config{}) },
 	})

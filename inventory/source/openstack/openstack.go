@@ -259,7 +259,8 @@ func (r *reading) draft(s *Server) *inventory.Draft {
 	for ours, key := range r.cfg.Fields {
 		d.Set(ours, "metadata "+key, s.Metadata[key])
 	}
-	d.Name("name", s.Name)
+	d.Name("name", s.Name) // of its own nowhere
+	d.Twin(s.ID)
 	d.UUID("id", s.ID)
 	for _, network := range slices.Sorted(maps.Keys(s.Addresses)) {
 		for _, a := range s.Addresses[network] {

@@ -122,14 +122,16 @@ func (e *Error) Error() string {
 	return fmt.Sprintf("status %d, %s", e.Status, text)
 }
 
+// Away says that a node asked another one in vain: those are 595 to 599.
+func (e *Error) Away() bool { return e.Status >= 595 && e.Status <= 599 }
+
 // Passing says that the same request may succeed later: a node that is away or busy, a lock.
 func (e *Error) Passing() bool {
 	switch e.Status {
 	case http.StatusTooManyRequests, http.StatusBadGateway, http.StatusServiceUnavailable, http.StatusGatewayTimeout:
 		return true
 	}
-	// 595 to 599 are those of the node that asks another one in vain.
-	return e.Status >= 595 && e.Status <= 599 || strings.Contains(e.Message, "got timeout") ||
+	return e.Away() || strings.Contains(e.Message, "got timeout") ||
 		strings.Contains(e.Message, "is locked (") || e.Modified()
 }
 

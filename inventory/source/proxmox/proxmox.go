@@ -19,6 +19,7 @@ import (
 	"errors"
 	"fmt"
 	"iter"
+	"maps"
 	"net/http"
 	"net/netip"
 	"slices"
@@ -71,10 +72,21 @@ func (s *Source) Hosts(ctx context.Context) iter.Seq2[inventory.Host, error] {
 		if err != nil {
 			return err
 		}
+		dark := map[string]bool{}
 		for _, r := range all {
-			d, err := s.draft(ctx, r)
+			var d *inventory.Draft
+			var err error
 			var said *Error
-			if errors.As(err, &said) && said.Gone() {
+			if node := "node " + r.Node; !dark[node] { // each is tried once
+				d, err = s.draft(ctx, r)
+				dark[node] = errors.As(err, &said) && said.Away()
+			}
+			switch {
+			case dark["node "+r.Node] && s.cfg.Windows:
+				continue // what it runs is in its configuration alone
+			case dark["node "+r.Node]:
+				d, err = s.plain(r), nil
+			case said != nil && said.Gone():
 				continue // it went, or moved, just now
 			}
 			if err == nil && d != nil {
@@ -83,6 +95,10 @@ func (s *Source) Hosts(ctx context.Context) iter.Seq2[inventory.Host, error] {
 			if err != nil {
 				return err
 			}
+		}
+		maps.DeleteFunc(dark, func(_ string, away bool) bool { return !away })
+		if len(dark) > 0 {
+			return &inventory.PartialError{Missing: strings.Join(slices.Sorted(maps.Keys(dark)), " and ") + " does not answer", Want: "another try when it does; nodes: names those that do"}
 		}
 		return nil
 	})
@@ -97,7 +113,7 @@ func (s *Source) guests(ctx context.Context) (all []Resource, err error) {
 	for _, r := range rows {
 		switch {
 		case r.Type != "qemu" || r.Template != 0:
-		case s.cfg.Running && r.Status != "running":
+		case s.cfg.Running && r.Status != "running" && r.Status != "unknown": // unknown: its node does not answer
 		case len(s.cfg.Guests) > 0 && !slices.Contains(s.cfg.Guests, r.VMID):
 		case len(s.cfg.Tags) > 0 && !slices.ContainsFunc(s.cfg.Tags, r.Tagged):
 		case s.cfg.Pool != "" && r.Pool != s.cfg.Pool:
@@ -123,9 +139,7 @@ func (s *Source) draft(ctx context.Context, r Resource) (*inventory.Draft, error
 	if s.cfg.Windows && !windows(text("ostype")) {
 		return nil, nil
 	}
-	id := strconv.Itoa(r.VMID)
-	d := inventory.NewDraft(inventory.Origin{Source: "proxmox", Place: s.client.Name()}, id)
-	d.Name("name", r.Name)
+	d := s.plain(r)
 	uuid, serial := SMBIOS(text("smbios1"))
 	d.UUID("smbios1 uuid", uuid)
 	d.Serial("smbios1 serial", serial)
@@ -134,13 +148,23 @@ func (s *Source) draft(ctx context.Context, r Resource) (*inventory.Draft, error
 	}
 	key, address := fixed(text)
 	d.Text(&d.Host.Address, key, address)
+	return d, nil
+}
+
+// plain makes a host of what the list of all guests tells, which is there for those too whose
+// node does not answer.
+func (s *Source) plain(r Resource) *inventory.Draft {
+	id := strconv.Itoa(r.VMID)
+	d := inventory.NewDraft(inventory.Origin{Source: "proxmox", Place: s.client.Name()}, id)
+	d.Name("name", r.Name) // guests may share one
+	d.Twin(id)
 	d.Text(&d.Host.Site, "site", s.cfg.Site)
 	d.Label("node", r.Node)
 	d.Label("pool", r.Pool)
 	d.Label("tags", strings.ReplaceAll(r.Tags, ";", " "))
 	d.Label("power", r.Status)
 	d.Route("proxmox", "address", s.client.Name()+"/"+id)
-	return d, nil
+	return d
 }
 
 // fixed returns the first address that cloud-init gives the guest, and the key that has it:

@@ -77,6 +77,42 @@ func TestSource(t *testing.T) {
 	})
 }
 
+// TestNodeAway: guests of a node that does not answer are missing, and the others are there. What
+// runs on them is not known, so they are hosts only where everything is.
+func TestNodeAway(t *testing.T) {
+	for windows, want := range map[bool]string{true: "WS-0 WS-1 WS-2", false: "WS-0 WS-1 WS-2 WS-3 WS-4 unbrick-helper"} {
+		c := cluster()
+		for i := range 2 {
+			v := vm(103+i, fmt.Sprintf("WS-%d", 3+i), "win11")
+			v.Node = "pve2"
+			c.Add(v)
+		}
+		asked := 0
+		away := http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+			if strings.Contains(r.URL.Path, "/nodes/pve2/") {
+				asked++
+				w.WriteHeader(595)
+				return
+			}
+			c.ServeHTTP(w, r)
+		})
+		var got []string
+		var partial *inventory.PartialError
+		for h, err := range open(t, away, &sourcetest.Service{}, func(cfg *proxmox.Config) { cfg.Windows = windows }).Hosts(t.Context()) {
+			switch {
+			case err == nil:
+				got = append(got, h.Name)
+			case !errors.As(err, &partial):
+				t.Error(err)
+			}
+		}
+		if s := strings.Join(got, " "); s != want || partial == nil || partial.Missing != "node pve2 does not answer" {
+			t.Errorf("Windows alone %v: %s, %v; want %s", windows, s, partial, want)
+		}
+		t.Logf("the node was asked %d times", asked)
+	}
+}
+
 // names are those of the hosts that a configuration picks.
 func names(t *testing.T, s *proxmox.Source) (all []string) {
 	t.Helper()
