@@ -4,6 +4,7 @@ package engine
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"io"
 	"os"
@@ -115,7 +116,7 @@ func TestPostgres(t *testing.T) {
 	c := newCluster(t)
 	for name, test := range map[string]func(*testing.T, *cluster, string){
 		"verdicts": postgresVerdicts, "share": postgresShare, "rings": postgresRings, "services": postgresServices, "refresh": postgresRefresh, "takeover": postgresTakeOver,
-		"one name": postgresOneName, "killed": postgresKilled, "silent": postgresSilent("jump-b"), "silent, one name": postgresSilent("jump-a"),
+		"claims": postgresClaims, "one name": postgresOneName, "killed": postgresKilled, "silent": postgresSilent("jump-b"), "silent, one name": postgresSilent("jump-a"),
 	} {
 		dsn := c.database(t, strings.NewReplacer(" ", "", ",", "").Replace(name))
 		t.Run(name, func(t *testing.T) { test(t, c, dsn) })
@@ -165,6 +166,61 @@ func postgresRings(t *testing.T, _ *cluster, dsn string) {
 	y.does = nil
 	if sum := runs(t, e); sum.Verdicts[remediate.Fixed] != 37 || sum.Ended.IsZero() {
 		t.Errorf("%+v", sum)
+	}
+}
+
+// postgresClaims has two processes treat hosts that others claim meanwhile, at a site that may switch
+// on so many a minute, with their commands written down.
+func postgresClaims(t *testing.T, _ *cluster, dsn string) {
+	ctx := context.Background()
+	s, other := openTest(t, dsn), openTest(t, dsn)
+	_, err := s.Begin(ctx, Run{FleetDigest: "f"}, func(yield func(Planned) bool) {
+		for i, name := range []string{"h@SYD", "i@SYD", "j@SYD"} {
+			if !yield(yardHost(i, name)) {
+				return
+			}
+		}
+	})
+	if err != nil {
+		t.Fatal(err)
+	}
+	mine, err := other.Claim(ctx, inventory.Host{Name: "H"}, time.Hour)
+	if err != nil {
+		t.Fatal(err)
+	}
+	var held *HeldError
+	if _, err := s.Claim(ctx, inventory.Host{Name: "h"}, time.Hour); !errors.As(err, &held) || held.By == nil {
+		t.Errorf("%v", err)
+	}
+	if err := mine.renew(ctx); err != nil {
+		t.Error(err)
+	}
+	began := time.Now()
+	var both []*running
+	for _, name := range []string{"jump-a", "jump-b"} {
+		e := newYard().engine(s, "redfish")
+		e.Executor, e.Limits.PowerPerMinute, e.Command.Line = name, 600, "unbrick run --as "+name
+		both = append(both, start(t, dsn, e))
+	}
+	eventually(t, "all but one are fixed", func() bool {
+		st, err := s.Status(ctx, "")
+		return err == nil && st.Verdicts[remediate.Fixed] == 2 && st.Todo == 1 && st.Workers == 2 && len(st.Fixes) == 1 && st.Left == nil
+	})
+	mine.Release()
+	for _, r := range both {
+		if sum, err := r.end(); err != nil || !sum.Done() {
+			t.Errorf("%+v, %v", sum, err)
+		}
+	}
+	if d := time.Since(began); d < 500*time.Millisecond {
+		t.Errorf("six times power within %s", d)
+	}
+	if all, err := s.Commands(ctx, result(t, s, "h").Inventory.Name); err != nil || len(all) != 0 {
+		t.Errorf("commands of no run: %+v, %v", all, err)
+	}
+	r, _ := s.Run(ctx, "")
+	if all, err := s.Commands(ctx, r.ID); err != nil || len(all) != 2 || all[1].Line != "unbrick run --as jump-b" {
+		t.Errorf("%+v, %v", all, err)
 	}
 }
 
