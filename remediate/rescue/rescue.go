@@ -92,6 +92,7 @@ type Server struct {
 	streams   chan struct{}
 	started   time.Time
 	closed    chan struct{}
+	serving   sync.WaitGroup // both servers
 	closeOnce sync.Once
 
 	mu    sync.Mutex
@@ -206,8 +207,8 @@ func (s *Server) serve(agents, images net.Listener) {
 		MaxHeaderBytes:    16 << 10,
 		ErrorLog:          quiet,
 	}
-	go s.agents.ServeTLS(agents, "", "")
-	go s.images.Serve(images)
+	s.serving.Go(func() { _ = s.agents.ServeTLS(agents, "", "") })
+	s.serving.Go(func() { _ = s.images.Serve(images) })
 }
 
 // Close stops listening, ends the repairs that wait with an error, lets requests in flight
@@ -218,6 +219,7 @@ func (s *Server) Close() error {
 	defer cancel()
 	s.images.Close() // a BMC fetches the rest with a range request
 	defer s.netboot.Close()
+	defer s.serving.Wait() // one that had not begun to serve lets go of its port only then
 	if err := s.agents.Shutdown(ctx); err != nil {
 		return s.agents.Close()
 	}
