@@ -19,8 +19,7 @@ func (s *Server) Answer(pxe bool, m *dhcpv4.DHCPv4, from *net.UDPAddr) (*dhcpv4.
 	return r, replyTo(p, m, from)
 }
 
-// Addresses of the four ports, and of what is on the web.
-func (s *Server) DHCPAddr() *net.UDPAddr { return s.conns[0].LocalAddr().(*net.UDPAddr) }
+// Addresses of the ports that tests ask at, and of what is on the web.
 func (s *Server) PXEAddr() *net.UDPAddr  { return s.conns[1].LocalAddr().(*net.UDPAddr) }
 func (s *Server) TFTPAddr() *net.UDPAddr { return s.conns[2].LocalAddr().(*net.UDPAddr) }
 func (s *Server) Web() string            { return s.web }
