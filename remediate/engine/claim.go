@@ -102,20 +102,7 @@ func (s *Store) runHas(ctx context.Context, tx *sql.Tx, name string) error {
 
 // Keep makes the claim last until ctx ends. It returns when another process took it, or the state
 // does not answer: then the host must be left alone.
-func (c *Claim) Keep(ctx context.Context) error {
-	tick := time.NewTicker(c.length / 3)
-	defer tick.Stop()
-	for {
-		select {
-		case <-ctx.Done():
-			return nil
-		case <-tick.C:
-		}
-		if err := c.renew(ctx); err != nil && ctx.Err() == nil {
-			return err
-		}
-	}
-}
+func (c *Claim) Keep(ctx context.Context) error { return keepUp(ctx, c.length, c.renew) }
 
 func (c *Claim) renew(ctx context.Context) error {
 	var n int64

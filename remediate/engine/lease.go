@@ -174,8 +174,11 @@ func (l *lease) lockFile(ctx context.Context) error {
 // keep makes the lease last until ctx ends. It returns when another process took over what
 // this one had, or the state does not answer. It depends on nothing else that this process
 // waits for.
-func (l *lease) keep(ctx context.Context) error {
-	tick := time.NewTicker(l.length / 3)
+func (l *lease) keep(ctx context.Context) error { return keepUp(ctx, l.length, l.renew) }
+
+// keepUp renews what is given for a time, well before that is over, until ctx ends or it fails.
+func keepUp(ctx context.Context, length time.Duration, renew func(context.Context) error) error {
+	tick := time.NewTicker(length / 3)
 	defer tick.Stop()
 	for {
 		select {
@@ -183,7 +186,7 @@ func (l *lease) keep(ctx context.Context) error {
 			return nil
 		case <-tick.C:
 		}
-		if err := l.renew(ctx); err != nil && ctx.Err() == nil {
+		if err := renew(ctx); err != nil && ctx.Err() == nil {
 			return err
 		}
 	}
