@@ -15,7 +15,6 @@ import (
 	"github.com/Azure/azure-sdk-for-go/sdk/resourcemanager/compute/armcompute/v7"
 
 	source "unbrick/inventory/source/azure"
-	"unbrick/remediate"
 	"unbrick/remediate/driver/azure"
 	"unbrick/remediate/driver/azure/azuretest"
 	"unbrick/remediate/rescue"
@@ -67,23 +66,7 @@ func newCrowd(b *testing.B) *crowd {
 // all does a thousand hosts, a hundred at a time, and reports what it took.
 func (c *crowd) all(b *testing.B, do func(n int) error) {
 	b.StartTimer()
-	var all sync.WaitGroup
-	jobs := make(chan int, thousand)
-	for n := range thousand {
-		jobs <- n
-	}
-	close(jobs)
-	for range atOnce {
-		all.Go(func() {
-			for n := range jobs {
-				if err := do(n); err != nil {
-					b.Error(err)
-					return
-				}
-			}
-		})
-	}
-	all.Wait()
+	swaptest.Each(b, thousand, atOnce, do)
 	b.StopTimer()
 	total := 0
 	for k, n := range c.asked {
@@ -121,33 +104,12 @@ func BenchmarkThousand(b *testing.B) {
 			c := newCrowd(b)
 			p := platform(b, c.url, func(o *azure.Options) { o.Helpers, o.Poll = []string{"tag:unbrick=helper"}, latency })
 			d := swap.New(swap.Options{Way: "azure", Platform: p, Desk: &swaptest.Desk{}, Records: &rescue.MemRecords{}, PerHelper: 20, Every: latency})
-			c.all(b, func(n int) error { return driven(b, d, target(azuretest.Subscription+"/hosts/"+fmt.Sprint("ws", n))) })
+			c.all(b, func(n int) error {
+				return swaptest.Through(b.Context(), d, target(azuretest.Subscription+"/hosts/"+fmt.Sprint("ws", n)), latency)
+			})
 			b.StartTimer()
 		}
 	})
-}
-
-// driven is one host by the driver, as the engine calls it.
-func driven(b *testing.B, d *swap.Driver, t remediate.Target) error {
-	var before remediate.Posture
-	for _, stage := range []func() error{
-		func() (err error) { before, err = d.Observe(b.Context(), t); return err },
-		func() error { return d.Enter(b.Context(), t, remediate.Image{}) },
-		func() error { return d.Leave(b.Context(), t, before) },
-	} {
-		for {
-			err := stage()
-			var retry *remediate.RetryError
-			if err == nil {
-				break
-			}
-			if !errors.As(err, &retry) {
-				return err
-			}
-			time.Sleep(latency)
-		}
-	}
-	return nil
 }
 
 // again asks until Azure does not say that something else is at work there, and waits for the end.

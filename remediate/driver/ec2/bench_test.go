@@ -2,10 +2,8 @@ package ec2_test
 
 import (
 	"context"
-	"errors"
 	"fmt"
 	"net/http"
-	"sync"
 	"testing"
 	"time"
 
@@ -14,7 +12,6 @@ import (
 	"github.com/aws/aws-sdk-go-v2/service/ec2/types"
 
 	source "unbrick/inventory/source/ec2"
-	"unbrick/remediate"
 	"unbrick/remediate/driver/ec2"
 	"unbrick/remediate/driver/ec2/ec2test"
 	"unbrick/remediate/rescue"
@@ -52,7 +49,9 @@ func BenchmarkThousand(b *testing.B) {
 				o.Helpers = append(o.Helpers, fmt.Sprint("helper-", n))
 			}
 			d := swap.New(swap.Options{Way: "ec2", Platform: ec2.New(o), Desk: &swaptest.Desk{}, Records: &rescue.MemRecords{}, PerHelper: 20, Every: every})
-			return func(ctx context.Context, j job) error { return driven(ctx, d, j) }
+			return func(ctx context.Context, j job) error {
+				return swaptest.Through(ctx, d, target(where+"/"+j.instance), every)
+			}
 		})
 	})
 }
@@ -77,25 +76,13 @@ func bench(b *testing.B, prepare func(url string) func(context.Context, job) err
 			s.ServeHTTP(w, r)
 		})})
 		do := prepare(line.URL)
-		jobs := make(chan job, thousand)
+		var jobs []job
 		for n := range thousand {
 			id, volume := s.Launch(windows(ec2test.Instance{}), ec2test.Volume{})
-			jobs <- job{id, volume, places[n%helpers], fmt.Sprintf("/dev/xvdb%c", 'a'+n/helpers%26)}
+			jobs = append(jobs, job{id, volume, places[n%helpers], fmt.Sprintf("/dev/xvdb%c", 'a'+n/helpers%26)})
 		}
-		close(jobs)
 		b.StartTimer()
-		var all sync.WaitGroup
-		for range atOnce {
-			all.Go(func() {
-				for j := range jobs {
-					if err := do(b.Context(), j); err != nil {
-						b.Error(err)
-						return
-					}
-				}
-			})
-		}
-		all.Wait()
+		swaptest.Each(b, thousand, atOnce, func(n int) error { return do(b.Context(), jobs[n]) })
 		b.StopTimer()
 		report(b, s)
 		b.StartTimer()
@@ -116,30 +103,6 @@ func report(b *testing.B, s *ec2test.Server) {
 	b.ReportMetric(float64(total)/thousand, "calls/host")
 	b.ReportMetric(busiest, "s-at-AWS-rates")
 	b.ReportMetric(float64(s.Changes())/thousand, "changes/host")
-}
-
-// driven is one host by the driver, as the engine calls it.
-func driven(ctx context.Context, d *swap.Driver, j job) error {
-	t := target(where + "/" + j.instance)
-	var before remediate.Posture
-	for _, stage := range []func() error{
-		func() (err error) { before, err = d.Observe(ctx, t); return err },
-		func() error { return d.Enter(ctx, t, remediate.Image{}) },
-		func() error { return d.Leave(ctx, t, before) },
-	} {
-		for {
-			err := stage()
-			var retry *remediate.RetryError
-			if err == nil {
-				break
-			}
-			if !errors.As(err, &retry) {
-				return err
-			}
-			time.Sleep(every)
-		}
-	}
-	return nil
 }
 
 // bare is one host with nothing around it: no look before, no journal, no refusals.

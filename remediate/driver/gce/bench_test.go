@@ -6,7 +6,6 @@ import (
 	"net/http"
 	"net/http/httptest"
 	"net/url"
-	"sync"
 	"sync/atomic"
 	"testing"
 	"time"
@@ -14,7 +13,6 @@ import (
 	"golang.org/x/oauth2"
 
 	api "unbrick/inventory/source/gce"
-	"unbrick/remediate"
 	"unbrick/remediate/driver/gce"
 	"unbrick/remediate/driver/gce/gcetest"
 	"unbrick/remediate/rescue"
@@ -57,23 +55,7 @@ func newCrowd(b *testing.B) *crowd {
 // all does a thousand hosts, a hundred at a time, and reports what it took.
 func (c *crowd) all(b *testing.B, do func(n int) error) {
 	b.StartTimer()
-	var all sync.WaitGroup
-	jobs := make(chan int, thousand)
-	for n := range thousand {
-		jobs <- n
-	}
-	close(jobs)
-	for range atOnce {
-		all.Go(func() {
-			for n := range jobs {
-				if err := do(n); err != nil {
-					b.Error(err)
-					return
-				}
-			}
-		})
-	}
-	all.Wait()
+	swaptest.Each(b, thousand, atOnce, do)
 	b.StopTimer()
 	b.ReportMetric(float64(c.asked.Load())/thousand, "calls/host")
 	b.ReportMetric(float64(c.Actions())/thousand, "changes/host")
@@ -100,33 +82,10 @@ func BenchmarkThousand(b *testing.B) {
 			c := newCrowd(b)
 			p := gce.New(gce.Options{Endpoint: c.url + "/compute/v1", Tokens: oauth2.StaticTokenSource(&oauth2.Token{AccessToken: "t0"}), PerSecond: 1e6, Helpers: []string{"label:unbrick=helper"}})
 			d := swap.New(swap.Options{Way: "gce", Platform: p, Desk: &swaptest.Desk{}, Records: &rescue.MemRecords{}, PerHelper: 20, Every: latency})
-			c.all(b, func(n int) error { return driven(b, d, target(fmt.Sprint("ws", n))) })
+			c.all(b, func(n int) error { return swaptest.Through(b.Context(), d, target(fmt.Sprint("ws", n)), latency) })
 			b.StartTimer()
 		}
 	})
-}
-
-// driven is one host by the driver, as the engine calls it.
-func driven(b *testing.B, d *swap.Driver, t remediate.Target) error {
-	var before remediate.Posture
-	for _, stage := range []func() error{
-		func() (err error) { before, err = d.Observe(b.Context(), t); return err },
-		func() error { return d.Enter(b.Context(), t, remediate.Image{}) },
-		func() error { return d.Leave(b.Context(), t, before) },
-	} {
-		for {
-			err := stage()
-			var retry *remediate.RetryError
-			if err == nil {
-				break
-			}
-			if !errors.As(err, &retry) {
-				return err
-			}
-			time.Sleep(latency)
-		}
-	}
-	return nil
 }
 
 // bare is one host with nothing around it.
