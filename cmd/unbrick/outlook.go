@@ -39,13 +39,19 @@ func outlook(c *cli.Context, store *engine.Store, st engine.Status) (*forecast.F
 	return &f, nil
 }
 
-// sayEnded names, among what keeps the hosts of a site, those that wait for a person and those that
-// have ended and are not back: no slot and no order would have them back sooner.
-func sayEnded(st engine.Status, lines []forecast.Line) {
+// bySite returns how the sites of a run stand, by their names.
+func bySite(st engine.Status) map[string]engine.SiteStatus {
 	sites := map[string]engine.SiteStatus{}
 	for _, s := range st.Sites {
 		sites[s.Site] = s
 	}
+	return sites
+}
+
+// sayEnded names, among what keeps the hosts of a site, those that wait for a person and those that
+// have ended and are not back: no slot and no order would have them back sooner.
+func sayEnded(st engine.Status, lines []forecast.Line) {
+	sites := bySite(st)
 	for i := range lines {
 		l := &lines[i]
 		s := sites[l.Name]
@@ -70,10 +76,7 @@ func sayEnded(st engine.Status, lines []forecast.Line) {
 // sayStopped says, of the sites that have hosts to do, what a person stopped or has to let go on, and
 // the command that does.
 func sayStopped(st engine.Status, lines []forecast.Line) {
-	sites := map[string]engine.SiteStatus{}
-	for _, s := range st.Sites {
-		sites[s.Site] = s
-	}
+	sites := bySite(st)
 	for i := range lines {
 		l := &lines[i]
 		s := sites[l.Name]
