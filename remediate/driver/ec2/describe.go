@@ -42,7 +42,7 @@ func (in *instance) Describe(ctx context.Context) (swap.Slot, error) {
 	if aws.ToBool(in.volume.MultiAttachEnabled) {
 		return swap.Slot{}, fmt.Errorf("the root volume of %s is not swapped: %s can be attached to several instances at once, and two would write to it\nrepair it by another way in", in.id, volume)
 	}
-	if err := in.may(ctx, volume); err != nil {
+	if err := in.may(ctx); err != nil {
 		return swap.Slot{}, err
 	}
 	return in.slot(volume, aws.ToBool(root.Ebs.DeleteOnTermination))
@@ -161,7 +161,7 @@ func (in *instance) stoppable(ctx context.Context) error {
 
 // may makes sure, once in a region, that every right is there: an instance that was stopped and
 // cannot be started would be worse off than before.
-func (in *instance) may(ctx context.Context, volume string) error {
+func (in *instance) may(ctx context.Context) error {
 	select {
 	case in.asking <- struct{}{}:
 		defer func() { <-in.asking }()
@@ -171,30 +171,8 @@ func (in *instance) may(ctx context.Context, volume string) error {
 	if in.allowed {
 		return nil
 	}
-	dry, device := aws.Bool(true), in.seen.RootDeviceName
-	for _, ask := range []func() error{
-		func() error {
-			_, err := in.client.StopInstances(ctx, &sdk.StopInstancesInput{InstanceIds: []string{in.id}, DryRun: dry}, source.Once)
-			return err
-		},
-		func() error {
-			_, err := in.client.DetachVolume(ctx, &sdk.DetachVolumeInput{VolumeId: &volume, InstanceId: &in.id, Device: device, DryRun: dry}, source.Once)
-			return err
-		},
-		func() error {
-			_, err := in.client.AttachVolume(ctx, &sdk.AttachVolumeInput{VolumeId: &volume, InstanceId: &in.id, Device: device, DryRun: dry}, source.Once)
-			return err
-		},
-		func() error {
-			_, err := in.client.ModifyInstanceAttribute(ctx, in.terminates(aws.ToString(device), true, true), source.Once)
-			return err
-		},
-		func() error {
-			_, err := in.client.StartInstances(ctx, &sdk.StartInstancesInput{InstanceIds: []string{in.id}, DryRun: dry}, source.Once)
-			return err
-		},
-	} {
-		if err := ask(); !granted(source.Code(err)) {
+	for _, t := range in.trials(ctx, false) {
+		if err := t.ask(); !granted(source.Code(err)) {
 			return in.say(ctx, "cannot swap the volume of "+in.id+", so it is not stopped", err)
 		}
 	}
